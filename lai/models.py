@@ -1,0 +1,139 @@
+"""Small networks whose slopes are measured in the data's own units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from .factor import check_choice
+from .schedule import check_count
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+class Standardize(nn.Module):
+    r"""(x - mean) / std, as a fixed first layer.
+
+    Training wants inputs of one scale, but λ means something only in stated units: k' = k σ for a standardised
+    input. With the scaling inside the model, k stays in units of the target per unit of the raw input.
+
+    Parameters
+    ----------
+    mean, std : Tensor (\*features)
+        In the units of the input. An entry of ``std`` that is 0 (a constant feature) is taken as 1.
+
+    Raises
+    ------
+    ValueError
+        If they differ in shape, or hold NaN, infinity or a negative ``std``.
+
+    Source: ours (the paper does not state its scaling); the chapter on high dimension has the algebra.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
+    >>> Standardize.from_data(x)(x)
+    tensor([[-1., -1.],
+            [ 1.,  1.]])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        if mean.shape != std.shape:
+            raise ValueError(f"mean has shape {tuple(mean.shape)} and std {tuple(std.shape)}: must be the same")
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std >= 0).all()):
+            raise ValueError("mean and std must be finite, and std not negative")
+        self.register_buffer("mean", mean.detach().clone())
+        self.register_buffer("std", torch.where(std > 0, std, torch.ones_like(std)).detach())
+
+    @classmethod
+    def from_data(cls, x: Tensor) -> Standardize:
+        r"""From the mean and population standard deviation of a sample (N, \*features)."""
+        wide = x.double()
+        return cls(wide.mean(0).to(x.dtype), wide.std(0, correction=0).to(x.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        r"""Tensor (N, \*features) to the same shape."""
+        return (x - self.mean) / self.std
+
+
+class MLP(nn.Sequential):
+    """A multilayer perceptron from (N, n_features) to (N,).
+
+    Parameters
+    ----------
+    n_features : int
+    hidden : sequence of int
+        Width of each hidden layer.
+    activation : "silu", "softplus", "tanh" or "relu"
+        Smooth ones are advised: where a ReLU switches, k jumps, and autograd cannot see the jump.
+    norm : None, "layer" or "batch"
+        Normalisation between each hidden linear layer and its activation. "batch" couples the samples in
+        training mode, which makes the summed gradient wrong: it is here to show that.
+    standardize : Tensor (N, n_features), optional
+        Data whose mean and spread become a :class:`Standardize` first layer.
+    seed : int, optional
+        Makes the initial weights (torch's default initialisation) reproducible without touching the global
+        random state.
+
+    Source: paper, section 6 ("a simple neural network"); width and depth are our reading.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = MLP(2, (4,), seed=0)
+    >>> model
+    MLP(
+      (0): Linear(in_features=2, out_features=4, bias=True)
+      (1): SiLU()
+      (2): Linear(in_features=4, out_features=1, bias=True)
+      (3): Flatten(start_dim=0, end_dim=-1)
+    )
+    >>> model(torch.zeros(3, 2)).shape
+    torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        n_features: int,
+        hidden: Sequence[int] = (64, 32),
+        *,
+        activation: str = "silu",
+        norm: Literal["layer", "batch"] | None = None,
+        standardize: Tensor | None = None,
+        seed: int | None = None,
+    ) -> None:
+        check_count("n_features", n_features, least=1)
+        check_choice("activation", activation, tuple(ACTIVATIONS))
+        if norm is not None:
+            check_choice("norm", norm, ("layer", "batch"))
+        if standardize is not None and standardize.shape[1:] != (n_features,):
+            raise ValueError(
+                f"standardize has shape {tuple(standardize.shape)}: it must be (N, {n_features}), as n_features says"
+            )
+        layers: list[nn.Module] = [] if standardize is None else [Standardize.from_data(standardize)]
+        with torch.random.fork_rng(enabled=seed is not None, devices=[]):
+            if seed is not None:
+                torch.manual_seed(check_count("seed", seed))
+            width = n_features
+            for n in hidden:
+                layers.append(nn.Linear(width, check_count("hidden", n, least=1)))
+                if norm is not None:
+                    layers.append(nn.BatchNorm1d(n) if norm == "batch" else nn.LayerNorm(n))
+                layers.append(ACTIVATIONS[activation]())
+                width = n
+            layers.append(nn.Linear(width, 1))
+        layers.append(nn.Flatten(0))
+        super().__init__(*layers)

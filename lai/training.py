@@ -1,0 +1,280 @@
+"""Lai Training: minibatch Adam in which a schedule says where the Lai loss applies (paper, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .factor import check_choice
+from .gradient import assert_independent_samples, input_gradient
+from .metrics import rmse
+from .schedule import LaiSchedule, check_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
+Data = tuple[Tensor, Tensor]
+
+
+def fit(
+    model: nn.Module,
+    train: Data,
+    *,
+    val: Data | None = None,
+    criterion: Criterion | None = None,
+    schedule: LaiSchedule | None = None,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+    drop_last: bool = False,
+    first_epoch: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+    allow_coupling: bool = False,
+) -> pd.DataFrame:
+    r"""Train a model with Adam, the Lai loss taking the batches or points that the schedule gives it.
+
+    Parameters
+    ----------
+    model : Module from (N, \*features) to (N,) or (N, 1)
+        Trained in place, moved to ``device`` and left there, in training mode.
+    train : (x, y), Tensors (N, \*features) and the shape of the model's output
+    val : (x, y), optional
+        Its RMSE is recorded after every epoch.
+    criterion : LaiLoss, or any callable (input, target, grad) -> scalar, optional
+        None is plain MSE. Where the schedule does not apply it, the loss is plain: MAE for a criterion whose
+        ``base`` is "mae", else MSE.
+    schedule : LaiSchedule, optional
+        None applies ``criterion`` everywhere from the start (α = 1, no pre-training). Without a
+        criterion it selects nothing.
+    epochs, batch_size : int
+    lr : float
+        Adam's step size.
+    seed : int
+        Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
+        Arms trained with one seed see identical batches, whatever their loss.
+    device : "auto", "cpu", "cuda" or a torch device
+        "auto" is CUDA where there is one.
+    progress
+        Show a progress bar (needs tqdm).
+    drop_last
+        Leave out the last batch of an epoch where it is short.
+    first_epoch : int
+        The number of the first epoch, to continue an earlier run with the same order and schedule.
+    optimizer
+        To continue with its state; its learning rate becomes ``lr``. Default: a new Adam.
+    allow_coupling
+        Train although one sample's output depends on another's input. Off, such a model is refused wherever
+        the Lai loss would apply (:func:`lai.assert_independent_samples`).
+
+    Returns
+    -------
+    DataFrame
+        A row an epoch: ``epoch``, ``loss`` (mean training loss), ``lai_share`` (of its points), and ``val_rmse``
+        if ``val`` was given. (Needs pandas.)
+
+    Raises
+    ------
+    FloatingPointError
+        At the first loss that is not finite, before it reaches the weights; names epoch, batch, λ and the
+        largest \|k\|.
+    RuntimeError
+        If samples are not independent.
+    ValueError, TypeError
+        For shapes or options that make no sense, before anything is trained.
+
+    Source: paper, section 5 and section 6.1; optimiser settings are the caller's, as the paper states none.
+
+    Examples
+    --------
+    >>> import torch, lai
+    >>> x = torch.rand(256, 1, generator=torch.Generator().manual_seed(0))
+    >>> y = 3 * x[:, 0] + 4
+    >>> model = lai.MLP(1, (8,), seed=0)
+    >>> history = lai.fit(model, (x, y), criterion=lai.LaiLoss(lam=0.5), device="cpu",
+    ...                   schedule=lai.LaiSchedule(0.25, pretrain_epochs=2),
+    ...                   epochs=4, batch_size=32, lr=0.01, seed=0)
+    >>> history["lai_share"].tolist()
+    [0.0, 0.0, 0.25, 0.25]
+    """
+    import pandas as pd
+
+    x, y = _check_data("train", train)
+    check_count("epochs", epochs)
+    check_count("first_epoch", first_epoch)
+    check_count("seed", seed)
+    if check_count("batch_size", batch_size, least=1) > len(x) and drop_last:
+        raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(x)} samples")
+    if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < float("inf"):
+        raise ValueError(f"lr = {lr!r}: must be finite and greater than 0")
+    where = resolve_device(device)
+    model.to(where)
+    x, y = x.to(where), y.to(where)
+    held_out = None if val is None else tuple(t.to(where) for t in _check_data("val", val))
+    base = getattr(criterion, "base", "mse")
+    check_choice("criterion.base", base, ("mse", "mae"))
+    plain: Criterion = _mae if base == "mae" else _mse
+    if isinstance(criterion, nn.Module):
+        criterion.to(where)
+    if optimizer is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    model.train()
+    with torch.no_grad(), torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        _check_output(model, x, y)
+    if criterion is not None and not allow_coupling and len(x) > 1:
+        assert_independent_samples(model, x)
+
+    starts = range(0, len(x) - (batch_size - 1 if drop_last else 0), batch_size)
+    sizes = [min(batch_size, len(x) - s) for s in starts]
+    rows: list[dict[str, float]] = []
+    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
+            rng = np.random.default_rng([seed, epoch])
+            torch.manual_seed(int(rng.integers(2**63)))
+            order = torch.from_numpy(rng.permutation(len(x))).to(where)
+            xs, ys = x[order], y[order]
+            plan = _plan(schedule, criterion, epoch, sizes)
+            total = torch.zeros((), device=where)
+            for b, (start, size, chosen) in enumerate(zip(starts, sizes, plan, strict=True)):
+                xb, yb = xs[start : start + size], ys[start : start + size]
+                loss, k = _batch_loss(model, xb, yb, criterion, plain, chosen)
+                if not torch.isfinite(loss):
+                    _refuse_loss(loss, epoch, b, criterion, k)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                total += loss.detach() * size
+            row = {
+                "epoch": epoch,
+                "loss": float(total) / sum(sizes),
+                "lai_share": sum(map(len, plan)) / sum(sizes),
+            }
+            if held_out is not None:
+                row["val_rmse"] = rmse(model, *held_out)
+            rows.append(row)
+    columns = ["epoch", "loss", "lai_share"] + ([] if held_out is None else ["val_rmse"])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def resolve_device(device: str | torch.device) -> torch.device:
+    """A torch device; "auto" is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device = {device!r}: must be 'auto', 'cpu', 'cuda' or a torch device") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device = {device!r}: torch sees no CUDA device here; use 'auto' or 'cpu'")
+    return where
+
+
+def _with_bar(epochs: range, progress: bool) -> Iterable[int]:
+    if not progress:
+        return epochs
+    from tqdm import tqdm
+
+    return tqdm(epochs, unit="epoch")
+
+
+def _plan(
+    schedule: LaiSchedule | None, criterion: Criterion | None, epoch: int, sizes: list[int]
+) -> list[range | Tensor]:
+    """The Lai points of each batch: all of them (a range), none, or some (indices)."""
+    if criterion is None:
+        return [range(0)] * len(sizes)
+    if schedule is None:
+        return [range(n) for n in sizes]
+    if schedule.sampling == "points":
+        return list(schedule.points(epoch, sizes))
+    return [range(n if lai else 0) for n, lai in zip(sizes, schedule.batches(epoch, len(sizes)), strict=True)]
+
+
+def _batch_loss(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    criterion: Criterion | None,
+    plain: Criterion,
+    chosen: range | Tensor,
+) -> tuple[Tensor, Tensor | None]:
+    """The batch's mean loss, and the slopes that went into it."""
+    if criterion is None or len(chosen) == 0:
+        return plain(model(x), y, x), None
+    if len(chosen) == len(x):
+        return _lai_batch(model, x, y, criterion)
+    assert isinstance(chosen, Tensor)
+    # The sampled points have a pass of their own: only they pay for the second derivative.
+    rest = torch.ones(len(x), dtype=torch.bool)
+    rest[chosen] = False
+    inside, outside = chosen.to(x.device), rest.nonzero().flatten().to(x.device)
+    lai, k = _lai_batch(model, x[inside], y[inside], criterion)
+    other = plain(model(x[outside]), y[outside], x)
+    share = len(chosen) / len(x)
+    return share * lai + (1 - share) * other, k
+
+
+def _lai_batch(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> tuple[Tensor, Tensor]:
+    x = x.detach().requires_grad_()
+    output = model(x)
+    k = input_gradient(output, x, create_graph=True)
+    return criterion(output, y, k), k.detach()
+
+
+def _mse(input: Tensor, target: Tensor, _: Tensor) -> Tensor:
+    return nn.functional.mse_loss(input, target)
+
+
+def _mae(input: Tensor, target: Tensor, _: Tensor) -> Tensor:
+    return nn.functional.l1_loss(input, target)
+
+
+def _check_data(name: str, data: Data) -> Data:
+    try:
+        x, y = data
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a pair of tensors (x, y)") from None
+    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
+        raise TypeError(f"{name} must be a pair of tensors, not {type(x).__name__} and {type(y).__name__}")
+    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
+        raise ValueError(f"{name}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}: same N, at least 1, is needed")
+    for part, t in (("x", x), ("y", y)):
+        if not torch.isfinite(t).all():
+            raise ValueError(f"{name}: {part} holds NaN or infinity; clean the data first")
+    return x, y
+
+
+def _check_output(model: nn.Module, x: Tensor, y: Tensor) -> None:
+    before = [b.clone() for b in model.buffers()]
+    shape = model(x[:2]).shape
+    for buffer, value in zip(model.buffers(), before, strict=True):
+        buffer.copy_(value)  # a look at the shape must not move running statistics
+    if shape != y[:2].shape:
+        raise ValueError(
+            f"the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): "
+            "they must be the same, as (N,) against (N, 1) would broadcast"
+        )
+
+
+def _refuse_loss(loss: Tensor, epoch: int, batch: int, criterion: Criterion | None, k: Tensor | None) -> None:
+    lam = getattr(criterion, "lam", None)
+    shown = lam.tolist() if isinstance(lam, Tensor) else lam
+    if criterion is None:
+        about = "plain MSE"
+    elif k is None:
+        about = f"a plain batch, λ = {shown} elsewhere"
+    else:
+        about = f"λ = {shown}, largest |k| = {float(k.abs().max()):.3g}"
+    raise FloatingPointError(
+        f"the loss became {loss.item()} at epoch {epoch}, batch {batch} ({about}); "
+        "the weights are as before that batch. Try a smaller lr, a λ nearer to 1, or scaled inputs."
+    )

@@ -1,0 +1,186 @@
+"""The factor against closed forms, exact rational arithmetic and finite differences."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lai
+from lai.factor import sin_cos
+
+LAMS = [1e-4, 0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 36.0]
+
+
+def paper_factor(k: float, lam: float, base: str) -> float:
+    """Section 3.1, literally, branch by branch, in exact arithmetic up to one square root."""
+    k2, lam_q = Fraction(k) ** 2, Fraction(lam)
+    if base == "mse":
+        steep, flat = k2 / (1 + k2), lam_q / (1 + k2)
+        return float(max(steep, flat) if lam >= 1 else max(steep / lam_q, 1 / (1 + k2)))
+    # max(|k|, λ)/√(1+k²) through its square, which is rational
+    steep, flat = k2 / (1 + k2), lam_q**2 / (1 + k2)
+    square = max(steep, flat) if lam >= 1 else max(steep / lam_q**2, 1 / (1 + k2))
+    return math.sqrt(square.numerator / square.denominator)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("lam", LAMS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equals_both_formulas_of_section_3_1(base: str, lam: float, dtype: torch.dtype) -> None:
+    k = torch.cat([torch.zeros(1), torch.logspace(-12, 30, 400, dtype=torch.float64), -torch.logspace(-3, 3, 50)])
+    k = k.to(dtype)
+    got = lai.lai_factor(k, lam, base=base)
+    want = torch.tensor([paper_factor(v, lam, base) for v in k.tolist()], dtype=torch.float64)
+    assert got.dtype == dtype and torch.isfinite(got).all()
+    torch.testing.assert_close(got.double(), want, rtol=8 * torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_over_its_whole_range(base: str, dtype: torch.dtype) -> None:
+    bits = torch.arange(0, 2**15, 7, dtype=torch.int16)  # every seventh non-negative number of the format
+    k = bits.view(dtype)
+    k = k[torch.isfinite(k)]
+    for lam in (0.01, 1.0, 36.0):
+        got = lai.lai_factor(k, lam, base=base)
+        want = torch.tensor([paper_factor(v, lam, base) for v in k.tolist()], dtype=torch.float64)
+        assert got.dtype == dtype
+        torch.testing.assert_close(got.double(), want, rtol=torch.finfo(dtype).eps, atol=0)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("lam", LAMS)
+def test_limits_boundary_and_minimum(base: str, lam: float) -> None:
+    edge = lam if base == "mae" else math.sqrt(lam)
+    f = lambda k: lai.lai_factor(torch.tensor(k, dtype=torch.float64), lam, base=base).item()  # noqa: E731
+    least = max(1, lam) / (math.sqrt(1 + lam**2) if base == "mae" else 1 + lam)
+    assert f(0.0) == pytest.approx(max(1, lam), rel=1e-14)
+    assert f(math.inf) == pytest.approx(1 / min(1, lam), rel=1e-14)
+    assert f(edge) == pytest.approx(least, rel=1e-14)
+    grid = torch.logspace(-6, 6, 20001, dtype=torch.float64)
+    values = lai.lai_factor(grid, lam, base=base)
+    assert values.min().item() >= least * (1 - 1e-14)
+    assert abs(math.log10(grid[values.argmin()].item() / edge)) < 1e-3
+    below, above = grid < edge, grid > edge
+    assert (values[below].diff() <= 0).all() and (values[above].diff() >= 0).all()
+
+
+positive = st.floats(1e-6, 1e6)
+
+
+@given(k=positive, lam=positive, base=st.sampled_from(["mae", "mse"]))
+@settings(max_examples=300, deadline=None)
+def test_inversion_duality_evenness_and_square(k: float, lam: float, base: str) -> None:
+    def f(k: float, lam: float, base: str = base) -> float:
+        return lai.lai_factor(torch.tensor(k, dtype=torch.float64), lam, base=base).item()
+
+    assert f(k, lam) == pytest.approx(f(1 / k, 1 / lam), rel=1e-12)
+    assert f(-k, lam) == f(k, lam)
+    assert f(k, lam, "mse") == pytest.approx(f(k, math.sqrt(lam), "mae") ** 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+def test_continuous_in_lam_at_one(base: str) -> None:
+    k = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    below, above = (lai.lai_factor(k, 1 + s * 1e-9, base=base) for s in (-1, 1))
+    torch.testing.assert_close(below, above, rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("lam", [0.01, 0.5, 1.0, 2.0, 36.0])
+def test_derivatives_against_finite_differences(base: str, lam: float) -> None:
+    edge = lam if base == "mae" else math.sqrt(lam)
+    k = torch.tensor([0.003, 0.3, 0.9, 1.1, 3.0, 30.0], dtype=torch.float64)
+    k = torch.cat([k, -k])
+    k = k[(k.abs() / edge - 1).abs() > 0.01].requires_grad_()  # the tie has a test of its own
+    assert torch.autograd.gradcheck(lambda k: lai.lai_factor(k, lam, base=base), k)
+    assert torch.autograd.gradgradcheck(lambda k: lai.lai_factor(k, lam, base=base), k)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+def test_derivative_by_a_tensor_lam(base: str) -> None:
+    k = torch.tensor([[0.2, 3.0], [0.4, 0.1]], dtype=torch.float64, requires_grad=True)
+    lam = torch.tensor([0.5, 2.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda k, lam: lai.lai_factor(k, lam, base=base), (k, lam))
+
+
+def test_tie_averages_the_two_slopes() -> None:
+    k = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(lai.lai_factor(k, 2.0, base="mae"), k)
+    cos = 1 / math.sqrt(5)
+    left, right = -2 * 2 * cos**3, cos**3  # d(λ cos θ)/dk and d(sin θ)/dk at k = λ = 2
+    assert slope.item() == pytest.approx((left + right) / 2, rel=1e-12)
+
+
+def test_slope_at_zero_is_zero_and_nan_stays_nan() -> None:
+    k = torch.zeros(1, requires_grad=True)
+    (slope,) = torch.autograd.grad(lai.lai_factor(k, 0.5), k)
+    assert slope.item() == 0
+    assert torch.isnan(lai.lai_factor(torch.tensor(float("nan")), 0.5))
+
+
+@pytest.mark.parametrize("power", [0, 2, 4, 8])
+def test_derivative_survives_large_k_in_float32(power: int) -> None:
+    """d sin θ/dk = (1+k²)^(-3/2); computed as 1/h - k²/h³ it is noise beyond k = 1e4."""
+    k = torch.tensor(3.0 * 10**power, requires_grad=True)
+    (slope,) = torch.autograd.grad(sin_cos(k)[0], k)
+    assert slope.item() == pytest.approx((1 + k.item() ** 2) ** -1.5, rel=1e-5)
+
+
+def test_broadcasts_along_features_only() -> None:
+    k = torch.tensor([[0.1, 5.0], [2.0, 0.3], [1.0, 1.0]])
+    lam = [0.5, 3.0]
+    got = lai.lai_factor(k, torch.tensor(lam))
+    for j, value in enumerate(lam):
+        torch.testing.assert_close(got[:, j], lai.lai_factor(k[:, j], value))
+    with pytest.raises(ValueError, match=r"lam has shape \(3,\).*shape of k.*\(3, 2\)"):
+        lai.lai_factor(k, torch.ones(3))
+    with pytest.raises(ValueError, match="broadcast"):
+        lai.lai_factor(torch.tensor(1.0), torch.ones(2))  # must not enlarge k
+
+
+@pytest.mark.parametrize(
+    ("lam", "message"),
+    [
+        (0.0, "lam = 0.0: λ must be finite and greater than 0"),
+        (-0.1, "lam = -0.1"),
+        (math.nan, "lam = nan"),
+        (math.inf, "lam = inf"),
+        ([0.1, -2.0], r"lam\[1\] = -2.0"),
+        ([], "must not be empty"),
+        (torch.tensor([1.0, math.nan]), r"lam\[1\] = nan"),
+    ],
+)
+def test_bad_lam_is_named(lam: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lai.check_lam(lam)
+    with pytest.raises(ValueError, match=message):
+        lai.lai_factor(torch.ones(2), lam)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=message):
+        lai.LaiLoss(lam)
+
+
+@pytest.mark.parametrize("lam", ["0.1", None, True, 1j, [[1.0], [1.0, 2.0]], torch.tensor(True)])
+def test_lam_of_a_wrong_type(lam: object) -> None:
+    with pytest.raises(TypeError, match="lam"):
+        lai.check_lam(lam)
+
+
+def test_check_lam_accepts_what_users_have() -> None:
+    assert lai.check_lam(2) == 2.0 and isinstance(lai.check_lam(2), float)
+    assert lai.check_lam(np.float32(0.5)) == 0.5
+    assert lai.check_lam([0.1, 0.2], n_features=2).tolist() == [0.1, 0.2]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="lam_8 has 2 entries"):
+        lai.check_lam([0.1, 0.2], n_features=8, name="lam_8")
+
+
+def test_bad_base_and_bad_k() -> None:
+    with pytest.raises(ValueError, match="base = 'huber'"):
+        lai.lai_factor(torch.ones(1), 1.0, base="huber")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="slope is a real number"):
+        lai.lai_factor(torch.ones(1, dtype=torch.complex64), 1.0)
+    assert lai.lai_factor(3, 1.0).item() == pytest.approx(0.9)  # Python numbers will do

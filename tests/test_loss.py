@@ -1,0 +1,216 @@
+"""The loss against its definition, written out with loops, and against torch's own losses."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import lai
+
+D = torch.float64
+
+
+def batch(n: int = 6, d: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    return (
+        torch.randn(n, generator=g, dtype=D),
+        torch.randn(n, generator=g, dtype=D),
+        2 * torch.randn(n, d, generator=g, dtype=D),
+    )
+
+
+def by_hand(
+    y_hat: Tensor, y: Tensor, k: Tensor, lam: list[float], base: str, norm: str, ratio: float, order: str
+) -> float:
+    """Section 3.1 and 3.2 with nothing but Python floats."""
+    n, d = k.shape
+    rows = []
+    for i in range(n):
+        e = y_hat[i].item() - y[i].item()
+        row = []
+        for j in range(d):
+            kij, lj = k[i, j].item(), lam[j]
+            if base == "mse":
+                row.append(e**2 * max(kij**2, lj) / (1 + kij**2) / min(1, lj))
+            else:
+                row.append(abs(e) * max(abs(kij), lj) / math.sqrt(1 + kij**2) / min(1, lj))
+        rows.append(row)
+
+    def size(v: list[float]) -> float:
+        l1, l2 = sum(v), math.sqrt(sum(a * a for a in v))
+        return {"l1": l1, "l2": l2, "elastic": ratio * l1 + (1 - ratio) * l2}[norm]
+
+    if order == "sample":
+        return sum(map(size, rows)) / n
+    return size([sum(r[j] for r in rows) / n for j in range(d)])
+
+
+@pytest.mark.parametrize(
+    ("base", "norm", "order"), list(itertools.product(["mae", "mse"], ["l1", "l2", "elastic"], ["sample", "batch"]))
+)
+def test_equals_the_definition(base: str, norm: str, order: str) -> None:
+    y_hat, y, k = batch()
+    lam = [0.1, 1.0, 5.0]
+    ratio = 0.3 if norm == "elastic" else None
+    options = {"lam": lam, "base": base, "norm": norm, "l1_ratio": ratio, "order": order}
+    got = lai.lai_loss(y_hat, y, k, **options)  # type: ignore[arg-type]
+    assert got.item() == pytest.approx(by_hand(y_hat, y, k, lam, base, norm, ratio or 0, order), rel=1e-13)
+    total = lai.lai_loss(y_hat, y, k, **options, reduction="sum")  # type: ignore[arg-type]
+    assert total.item() == pytest.approx(6 * got.item(), rel=1e-13)
+    column = lai.lai_loss(y_hat[:, None], y[:, None], k, **options)  # type: ignore[arg-type]
+    assert column.item() == pytest.approx(got.item(), rel=1e-15)
+    module = lai.LaiLoss(**options)  # type: ignore[arg-type]
+    assert module(y_hat, y, k).item() == got.item()
+
+
+def test_reduction_none_keeps_the_shape() -> None:
+    y_hat, y, k = batch()
+    each = lai.lai_loss(y_hat, y, k, lam=0.5, reduction="none")
+    assert each.shape == (6,)
+    torch.testing.assert_close(each.mean(), lai.lai_loss(y_hat, y, k, lam=0.5))
+    assert lai.lai_loss(y_hat[:, None], y[:, None], k, reduction="none").shape == (6, 1)
+
+
+def test_batch_order_is_at_most_sample_order_and_equal_for_l1() -> None:
+    for seed in range(20):
+        y_hat, y, k = batch(seed=seed)
+        sample, joint = (lai.lai_loss(y_hat, y, k, lam=0.3, order=o) for o in ("sample", "batch"))
+        assert joint < sample
+        sample, joint = (lai.lai_loss(y_hat, y, k, lam=0.3, norm="l1", order=o) for o in ("sample", "batch"))
+        torch.testing.assert_close(sample, joint)
+        row = k[:1].expand_as(k)  # parallel vectors: the two orders meet
+        sample, joint = (lai.lai_loss(y_hat, y, row, lam=0.3, order=o) for o in ("sample", "batch"))
+        torch.testing.assert_close(sample, joint)
+
+
+@pytest.mark.parametrize("order", ["sample", "batch"])
+@pytest.mark.parametrize("norm", ["l1", "l2", "elastic"])
+def test_flat_model_has_root_d_times_its_mse_and_normalize_mends_it(norm: str, order: str) -> None:
+    y_hat, y, _ = batch()
+    k = torch.zeros(6, 4, dtype=D)
+    ratio = 0.25 if norm == "elastic" else None
+    mse = torch.nn.functional.mse_loss(y_hat, y).item()
+    step = {"l1": 4.0, "l2": 2.0, "elastic": 0.25 * 4 + 0.75 * 2}[norm]
+    options = {"lam": 0.1, "norm": norm, "l1_ratio": ratio, "order": order}
+    assert lai.lai_loss(y_hat, y, k, **options).item() == pytest.approx(step * mse)  # type: ignore[arg-type]
+    assert lai.lai_loss(y_hat, y, k, **options, normalize=True).item() == pytest.approx(mse)  # type: ignore[arg-type]
+    mae = torch.nn.functional.l1_loss(y_hat, y).item()
+    options["base"] = "mae"
+    assert lai.lai_loss(y_hat, y, k, **options, normalize=True).item() == pytest.approx(mae)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("order", ["sample", "batch"])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_derivatives_against_finite_differences(base: str, norm: str, order: str) -> None:
+    y_hat, y, k = batch()
+    args = (y_hat.requires_grad_(), y.requires_grad_(), k.requires_grad_())
+    loss = lambda *a: lai.lai_loss(*a, lam=0.7, base=base, norm=norm, order=order)  # type: ignore # noqa: E731
+    assert torch.autograd.gradcheck(loss, args)
+    assert torch.autograd.gradgradcheck(loss, args)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("order", ["sample", "batch"])
+@pytest.mark.parametrize("k_value", [0.0, 0.7, 1e30])
+def test_no_nan_at_zero_error_zero_slope_or_a_tie(base: str, order: str, k_value: float) -> None:
+    lam = 0.7 if base == "mae" else 0.49
+    y_hat = torch.tensor([1.0, 2.0], requires_grad=True)
+    k = torch.full((2, 3), k_value, requires_grad=True)
+    for y in (torch.tensor([1.0, 2.0]), torch.tensor([1.0, 0.0])):  # every error zero, then one of them
+        loss = lai.lai_loss(y_hat, y, k, lam=lam, base=base, order=order)  # type: ignore[arg-type]
+        first = torch.autograd.grad(loss, (y_hat, k), create_graph=True)
+        second = torch.autograd.grad(sum(g.sum() for g in first), (y_hat, k), allow_unused=True)
+        for g in (loss, *first, *(s for s in second if s is not None)):
+            assert torch.isfinite(g).all()
+
+
+def test_error_zero_makes_the_slope_free() -> None:
+    """The loss is multiplicative: an interpolating model is never smoothed."""
+    k = torch.full((2, 1), 50.0, requires_grad=True)
+    y = torch.tensor([1.0, 2.0])
+    loss = lai.lai_loss(y, y, k, lam=1e-3)
+    (pull,) = torch.autograd.grad(loss, k)
+    assert loss.item() == 0 and (pull == 0).all()
+
+
+def test_images_lam_per_pixel_and_one_input() -> None:
+    y_hat, y, _ = batch()
+    k = torch.randn(6, 2, 5, 5, dtype=D)
+    per_channel = torch.tensor([0.1, 2.0], dtype=D).reshape(2, 1, 1)
+    full = lai.lai_loss(y_hat, y, k, lam=per_channel)
+    flat = lai.lai_loss(y_hat, y, k.reshape(6, 50), lam=per_channel.expand(2, 5, 5).reshape(50))
+    torch.testing.assert_close(full, flat)
+    one = lai.lai_loss(y_hat, y, k[:, 0, 0, 0], lam=0.1)
+    torch.testing.assert_close(one, lai.lai_loss(y_hat, y, k[:, 0, 0, :1], lam=0.1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_computed_in_float32(dtype: torch.dtype) -> None:
+    y_hat, y, k = (t.to(dtype) for t in batch())
+    y_hat = y_hat + 300  # its square leaves float16
+    got = lai.lai_loss(y_hat, y, k * 1000, lam=0.01)
+    want = lai.lai_loss(y_hat.float(), y.float(), (k * 1000).float(), lam=0.01)
+    assert got.dtype == torch.float32 and torch.isfinite(got)
+    torch.testing.assert_close(got, want)
+
+
+def test_float64_list_does_not_widen_float32() -> None:
+    y_hat, y, k = (t.float() for t in batch())
+    assert lai.LaiLoss([0.1, 0.2, 0.3])(y_hat, y, k).dtype == torch.float32
+
+
+def test_lam_buffer_survives_casts_and_state_dicts() -> None:
+    module = lai.LaiLoss(1e-8).half()
+    assert module.lam.item() == 1e-8  # zero in float16
+    other = lai.LaiLoss(1.0)
+    other.load_state_dict(module.state_dict())
+    assert other.lam.item() == 1e-8
+    assert "lam=1e-08" in repr(other) and "norm='l2'" in repr(other)
+    assert "l1_ratio=0.5" in repr(lai.LaiLoss(norm="elastic", l1_ratio=0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": torch.zeros(6, 1)}, r"target has shape \(6, 1\) and input \(6,\)"),
+        ({"input": torch.zeros(6, 2), "target": torch.zeros(6, 2)}, r"input has shape \(6, 2\)"),
+        ({"input": torch.zeros(0), "target": torch.zeros(0), "grad": torch.zeros(0, 3)}, "input is empty"),
+        ({"grad": torch.zeros(5, 3)}, r"grad has shape \(5, 3\).*N = 6"),
+        ({"lam": [0.1, 0.2]}, r"lam has shape \(2,\).*features of grad, \(3,\)"),
+        ({"lam": torch.ones(6, 3)}, "features of grad"),
+        ({"lam": 0.0}, "lam = 0.0"),
+        ({"base": "rmse"}, "base = 'rmse'"),
+        ({"norm": "l3"}, "norm = 'l3'"),
+        ({"norm": "elastic"}, "l1_ratio = None"),
+        ({"norm": "elastic", "l1_ratio": 1.5}, "l1_ratio = 1.5"),
+        ({"norm": "elastic", "l1_ratio": math.nan}, "l1_ratio = nan"),
+        ({"l1_ratio": 0.5}, "l1_ratio = 0.5"),
+        ({"order": "epoch"}, "order = 'epoch'"),
+        ({"order": "batch", "reduction": "none"}, "reduction = 'none'"),
+        ({"reduction": "median"}, "reduction = 'median'"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict, message: str) -> None:
+    arguments = {"input": torch.zeros(6), "target": torch.zeros(6), "grad": torch.zeros(6, 3)} | change
+    with pytest.raises(ValueError, match=message):
+        lai.lai_loss(**arguments)
+
+
+def test_bad_types_are_named() -> None:
+    y = torch.zeros(2)
+    with pytest.raises(TypeError, match="target has dtype torch.int64"):
+        lai.lai_loss(y, y.long(), y)
+    with pytest.raises(TypeError, match="grad is a list"):
+        lai.lai_loss(y, y, [0.0, 0.0])  # type: ignore[arg-type]
+
+
+def test_batch_order_is_refused_where_it_does_not_decompose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    y = torch.zeros(2)
+    lai.lai_loss(y, y, y)
+    with pytest.raises(ValueError, match="order = 'batch'.*2 processes"):
+        lai.lai_loss(y, y, y, order="batch")

@@ -1,0 +1,88 @@
+"""The schedule: shares, carry-over, independence of everything but seed and epoch."""
+
+import math
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import lai
+
+
+@given(
+    alpha=st.floats(0, 1),
+    n=st.integers(1, 200),
+    pretrain=st.integers(0, 5),
+    epochs=st.integers(1, 40),
+)
+@settings(max_examples=100, deadline=None)
+def test_share_is_exact_in_the_long_run(alpha: float, n: int, pretrain: int, epochs: int) -> None:
+    schedule = lai.LaiSchedule(alpha, pretrain_epochs=pretrain)
+    counts = [int(schedule.batches(e, n).sum()) for e in range(pretrain + epochs)]
+    assert sum(counts[:pretrain]) == 0
+    assert sum(counts) == math.floor(Fraction(str(alpha)) * n * epochs)
+    assert max(counts[pretrain:]) - min(counts[pretrain:]) <= 1
+
+
+def test_the_papers_setting() -> None:
+    schedule = lai.LaiSchedule(0.01, pretrain_epochs=100)
+    counts = [int(schedule.batches(e, 58).sum()) for e in range(200)]
+    assert sum(counts[:100]) == 0 and sum(counts[100:]) == 58
+
+
+@given(alpha=st.floats(0, 1), sizes=st.lists(st.integers(1, 600), min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_points_are_distinct_in_range_and_of_the_right_number(alpha: float, sizes: list[int]) -> None:
+    schedule = lai.LaiSchedule(alpha, sampling="points")
+    total = 0
+    for epoch in range(3):
+        plan = schedule.points(epoch, sizes)
+        for picks, size in zip(plan, sizes, strict=True):
+            assert picks.unique().numel() == picks.numel() <= size
+            assert picks.numel() == 0 or 0 <= int(picks.min()) <= int(picks.max()) < size
+            total += picks.numel()
+    assert total == math.floor(Fraction(str(alpha)) * 3 * sum(sizes))
+
+
+def test_every_batch_is_chosen_equally_often() -> None:
+    schedule = lai.LaiSchedule(0.1)
+    counts = torch.stack([schedule.batches(e, 20) for e in range(2000)]).sum(0).double()
+    expected = 2000 * 0.1
+    chi2 = ((counts - expected) ** 2 / (expected * 0.9)).sum().item()
+    assert chi2 < 50  # 19 degrees of freedom: 50 is passed once in 10,000 by chance
+
+
+def test_depends_on_seed_and_epoch_alone() -> None:
+    one, same, other = lai.LaiSchedule(0.3, seed=1), lai.LaiSchedule(0.3, seed=1), lai.LaiSchedule(0.3, seed=2)
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    later = one.batches(7, 50)
+    torch.manual_seed(99)
+    for epoch in range(5):
+        one.batches(epoch, 50)
+    assert torch.equal(one.batches(7, 50), later) and torch.equal(same.batches(7, 50), later)
+    assert not torch.equal(other.batches(7, 50), later)
+    assert not torch.equal(one.batches(8, 50), later)
+    torch.manual_seed(0)
+    same.batches(0, 50)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"alpha": -0.1}, "alpha = -0.1"),
+        ({"alpha": 1.01}, "alpha = 1.01"),
+        ({"alpha": math.nan}, "alpha = nan"),
+        ({"alpha": "1"}, "alpha = '1'"),
+        ({"alpha": 0.1, "pretrain_epochs": -1}, "pretrain_epochs = -1"),
+        ({"alpha": 0.1, "pretrain_epochs": 1.5}, "pretrain_epochs = 1.5"),
+        ({"alpha": 0.1, "sampling": "epochs"}, "sampling = 'epochs'"),
+        ({"alpha": 0.1, "seed": -3}, "seed = -3"),
+    ],
+)
+def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lai.LaiSchedule(**arguments)

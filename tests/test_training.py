@@ -1,0 +1,226 @@
+"""The training loop against one written out by hand, and what it promises about arms, errors and devices."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lai
+
+
+def wave(n: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    x = torch.rand(n, 2, generator=g) * 4 - 2
+    return x, torch.sin(2 * x[:, 0]) + 0.3 * x[:, 1] + 0.1 * torch.randn(n, generator=g)
+
+
+def model(seed: int = 0) -> lai.MLP:
+    return lai.MLP(2, (8,), activation="tanh", seed=seed)
+
+
+OPTIONS = {"batch_size": 32, "lr": 0.01, "seed": 0, "device": "cpu"}
+
+
+def weights(m: nn.Module) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in m.parameters()])
+
+
+@pytest.mark.parametrize("sampling", ["batches", "points"])
+def test_equals_a_loop_written_out(sampling: str) -> None:
+    x, y = wave()
+    criterion = lai.LaiLoss(0.05)
+    schedule = lai.LaiSchedule(0.4, pretrain_epochs=1, sampling=sampling, seed=3)  # type: ignore[arg-type]
+    fitted = model()
+    history = lai.fit(fitted, (x, y), criterion=criterion, schedule=schedule, epochs=3, **OPTIONS)
+
+    m = model()
+    adam = torch.optim.Adam(m.parameters(), lr=0.01)
+    losses, shares = [], []
+    for epoch in range(3):
+        rng = np.random.default_rng([0, epoch])
+        rng.integers(2**63)
+        parts = torch.from_numpy(rng.permutation(200)).split(32)
+        sizes = [len(p) for p in parts]
+        if sampling == "batches":
+            plan = [
+                torch.arange(n if lai_batch else 0)
+                for n, lai_batch in zip(sizes, schedule.batches(epoch, 7), strict=True)
+            ]
+        else:
+            plan = schedule.points(epoch, sizes)
+        total = 0.0
+        for part, chosen in zip(parts, plan, strict=True):
+            is_lai = torch.zeros(len(part), dtype=torch.bool)
+            is_lai[chosen] = True
+            xb = x[part].requires_grad_()
+            out = m(xb)
+            k = torch.autograd.grad(out.sum(), xb, create_graph=True)[0]
+            f = (torch.maximum(k**2, torch.tensor(0.05)) / (1 + k**2) / 0.05).square().sum(1).sqrt()
+            each = (out - y[part]) ** 2 * torch.where(is_lai, f, torch.tensor(1.0))
+            adam.zero_grad()
+            each.mean().backward()
+            adam.step()
+            total += each.sum().item()
+        losses.append(total / 200)
+        shares.append(sum(map(len, plan)) / 200)
+    torch.testing.assert_close(weights(fitted), weights(m), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(history["loss"], losses, rtol=1e-4)
+    np.testing.assert_allclose(history["lai_share"], shares)
+
+
+def test_plain_fit_is_mse_and_lai_mae_falls_back_to_mae() -> None:
+    x, y = wave()
+    plain, never = model(), model()
+    lai.fit(plain, (x, y), epochs=2, **OPTIONS)
+    lai.fit(never, (x, y), criterion=lai.LaiLoss(0.1), schedule=lai.LaiSchedule(0), epochs=2, **OPTIONS)
+    assert torch.equal(weights(plain), weights(never))
+    mae = model()
+    lai.fit(mae, (x, y), criterion=lai.LaiLoss(0.1, base="mae"), schedule=lai.LaiSchedule(0), epochs=2, **OPTIONS)
+    assert not torch.equal(weights(plain), weights(mae))
+    m = model()
+    out = nn.functional.l1_loss(m(x), y).item()
+    whole = lai.fit(
+        model(),
+        (x, y),
+        criterion=lai.LaiLoss(0.1, base="mae"),
+        schedule=lai.LaiSchedule(0),
+        epochs=1,
+        **OPTIONS | {"batch_size": 200},
+    )
+    assert whole["loss"][0] == pytest.approx(out, rel=1e-6)
+
+
+def test_arms_with_one_seed_see_identical_batches() -> None:
+    class Recorder(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.seen = model(), []
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen.append(x.detach().clone())
+            return self.inner(x)
+
+    runs = []
+    for criterion in (None, lai.LaiLoss(0.1)):
+        torch.manual_seed(len(runs))  # the global state must not matter
+        recorder = Recorder()
+        schedule = lai.LaiSchedule(0.3, seed=8)
+        lai.fit(recorder, wave(), criterion=criterion, schedule=schedule, epochs=2, **OPTIONS)
+        runs.append([x for x in recorder.seen if len(x) not in (2, 16)])  # less the probes before training
+    assert len(runs[0]) == len(runs[1]) == 14
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+def test_deterministic_and_polite_to_global_random_state() -> None:
+    before = torch.get_rng_state()
+    results = []
+    for _ in range(2):
+        m = nn.Sequential(nn.Dropout(0.2), model())
+        lai.fit(m, wave(), criterion=lai.LaiLoss(0.1), epochs=2, **OPTIONS)
+        results.append(weights(m))
+        torch.rand(3)
+    assert torch.equal(*results)
+    torch.set_rng_state(before)
+
+
+def test_continues_where_it_stopped() -> None:
+    schedule, criterion = lai.LaiSchedule(0.3, pretrain_epochs=1), lai.LaiLoss(0.1)
+    kw = {"criterion": criterion, "schedule": schedule, **OPTIONS}
+    whole = model()
+    lai.fit(whole, wave(), epochs=4, **kw)
+    m = model()
+    adam = torch.optim.Adam(m.parameters(), lr=0.01, fused=True)
+    lai.fit(m, wave(), epochs=2, optimizer=adam, **kw)
+    m, adam = copy.deepcopy((m, adam))  # an arm branches off with its optimiser's state
+    history = lai.fit(m, wave(), epochs=2, first_epoch=2, optimizer=adam, **kw)
+    assert torch.equal(weights(m), weights(whole)) and history["epoch"].tolist() == [2, 3]
+
+
+def test_history_and_short_batches() -> None:
+    sizes = []
+    m = model()
+    m.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])) if m.training else None)
+    history = lai.fit(m, wave(70), val=wave(20, 1), epochs=1, **OPTIONS)
+    assert sizes[-3:] == [32, 32, 6] and list(history.columns) == ["epoch", "loss", "lai_share", "val_rmse"]
+    assert history["val_rmse"][0] == pytest.approx(lai.rmse(m, *wave(20, 1)))
+    lai.fit(m, wave(70), epochs=1, drop_last=True, **OPTIONS)
+    assert sizes[-2:] == [32, 32]
+    assert len(lai.fit(m, wave(), epochs=0, **OPTIONS)) == 0
+
+
+def test_lower_lam_flattens_the_model() -> None:
+    """What it is all for; a factor of 1 or a λ that is not passed on fails here."""
+    x, y = wave(400)
+    slopes = []
+    for lam in (10.0, 1e-1, 1e-3):
+        m = model()
+        lai.fit(m, (x, y), criterion=lai.LaiLoss(lam), epochs=60, **OPTIONS)
+        slopes.append(lai.value_and_input_gradient(m, x)[1].square().mean().sqrt().item())
+    assert slopes[0] > 1.3 * slopes[1] > 1.3 * 1.3 * slopes[2]
+
+
+def test_stops_at_the_first_loss_that_is_not_finite() -> None:
+    class Bomb(lai.LaiLoss):
+        calls = 0
+
+        def forward(self, input: Tensor, target: Tensor, grad: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(input, target, grad) * (math.nan if self.calls == 10 else 1)
+
+    m, criterion = model(), Bomb(0.25)
+    with pytest.raises(FloatingPointError, match=r"nan at epoch 1, batch 2 \(λ = 0.25, largest \|k\| = \d"):
+        lai.fit(m, wave(), criterion=criterion, epochs=3, **OPTIONS)
+    assert torch.isfinite(weights(m)).all()
+    hot = model()
+    with pytest.raises(FloatingPointError, match=r"epoch \d+, batch \d+ \(plain MSE\)"):
+        lai.fit(hot, (wave()[0], wave()[1] * 1e30), epochs=5, **OPTIONS)
+
+
+def test_models_whose_samples_mix_are_refused_before_training() -> None:
+    m = lai.MLP(2, (8,), norm="batch", seed=0)
+    before = copy.deepcopy(m.state_dict())
+    with pytest.raises(RuntimeError, match="BatchNorm"):
+        lai.fit(m, wave(), criterion=lai.LaiLoss(0.1), epochs=1, **OPTIONS)
+    assert all(torch.equal(v, before[k]) for k, v in m.state_dict().items())
+    lai.fit(m, wave(), epochs=1, **OPTIONS)  # plain MSE has no slope to spoil
+    lai.fit(m, wave(), criterion=lai.LaiLoss(0.1), epochs=1, allow_coupling=True, **OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": -1}, "epochs = -1"),
+        ({"batch_size": 0}, "batch_size = 0"),
+        ({"batch_size": 300, "drop_last": True}, "batch_size = 300"),
+        ({"lr": 0.0}, "lr = 0.0"),
+        ({"lr": math.nan}, "lr = nan"),
+        ({"seed": -1}, "seed = -1"),
+        ({"device": "tpu9"}, "device = 'tpu9'"),
+        ({"train": (torch.zeros(3, 2), torch.zeros(4))}, r"train: x has shape \(3, 2\) and y \(4,\)"),
+        ({"train": (torch.full((3, 2), math.nan), torch.zeros(3))}, "train: x holds NaN"),
+        ({"train": (torch.zeros(3, 2), torch.zeros(3, 1))}, "would broadcast"),
+        ({"val": (torch.zeros(3, 2), torch.tensor([0.0, math.inf, 0.0]))}, "val: y holds NaN or infinity"),
+    ],
+)
+def test_bad_arguments_are_named(change: dict, message: str) -> None:
+    arguments = {"train": wave(), "epochs": 1, **OPTIONS} | change
+    m = model()
+    before = weights(m)
+    with pytest.raises(ValueError, match=message):
+        lai.fit(m, arguments.pop("train"), **arguments)
+    assert torch.equal(weights(m), before)
+
+
+def test_train_must_be_a_pair() -> None:
+    with pytest.raises(TypeError, match="train must be a pair"):
+        lai.fit(model(), torch.zeros(3), epochs=1, **OPTIONS)  # type: ignore[arg-type]
+
+
+def test_progress_bar_is_off_unless_asked_for(capsys: pytest.CaptureFixture) -> None:
+    lai.fit(model(), wave(), epochs=1, **OPTIONS)
+    assert capsys.readouterr().err == ""
+    lai.fit(model(), wave(), epochs=1, progress=True, **OPTIONS)
+    assert "epoch" in capsys.readouterr().err
