@@ -1,0 +1,321 @@
+"""The chapters linear_geometry and lambda: verdicts, inserted numbers and exercises, at many λ.
+
+Most runs execute the code cells in this process; a few go through papermill as a reader's do.
+"""
+
+import contextlib
+import functools
+import io
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import matplotlib
+import nbformat
+import pytest
+import torch
+
+import lai
+
+matplotlib.use("Agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+GEOMETRY, LAMBDA = "10_linear_geometry", "20_lambda"
+VERDICTS = {
+    GEOMETRY: [
+        "geometry-legs: holds",
+        "geometry-max: holds",
+        "geometry-chebyshev: holds",
+        "geometry-negative: holds",
+        "nonsmooth: holds",
+    ],
+    LAMBDA: [
+        "boundary-one: holds",
+        "vanishing: holds under stated conditions\n  below the boundary; repaired for the error, not for the slope",
+        "boundary-lambda: holds under stated conditions\n  for the factor alone; at λ for MAE, at √λ for MSE",
+        "range: holds under stated conditions\n  on the near side of the boundary, not on the far side",
+    ],
+}
+LAMS = (1e-6, 0.3, 0.5, 1.0, 2.0, 5, 1e4)
+
+
+class Run:
+    """A chapter's code cells, executed one after the other; what each printed and what was glued."""
+
+    def __init__(self, chapter: str, **parameters: Any) -> None:
+        self.notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+        self.names: dict[str, Any] = {}
+        self.glued: dict[str, Any] = {}
+        self.printed: dict[str, str] = {}
+        self.parameters = parameters
+
+    def cells(self) -> Iterator[Any]:
+        return (cell for cell in self.notebook.cells if cell.cell_type == "code")
+
+    def all(self, until: str = "") -> "Run":
+        with surroundings(self.glued):
+            for cell in self.cells():
+                if cell.id == until:
+                    break
+                self.printed[cell.id] = self._execute(cell.source, cell.id)
+                if "parameters" in cell.metadata.get("tags", []):
+                    self.names.update(self.parameters)
+        return self
+
+    def source(self, name: str) -> str:
+        return next(cell.source for cell in self.cells() if cell.id == name)
+
+    def again(self, name: str, old: str = "", new: str = "") -> str:
+        """Execute one cell in what the others left, with a change in its source; what it prints."""
+        assert old in self.source(name)
+        with surroundings({}):
+            torch.set_default_dtype(torch.float64)  # as the chapters' first cell does
+            return self._execute(self.source(name).replace(old, new), name)
+
+    def _execute(self, source: str, name: str) -> str:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(source, name, "exec"), self.names)  # noqa: S102
+        return out.getvalue()
+
+    def verdicts(self) -> list[str]:
+        tagged = [c.id for c in self.cells() if "nbval-check-output" in c.metadata.get("tags", [])]
+        return [self.printed[name].rstrip("\n") for name in tagged]
+
+
+@contextlib.contextmanager
+def surroundings(glued: dict[str, Any]) -> Iterator[None]:
+    """glue() into a dict; one thread; matplotlib and torch left as they were."""
+    import matplotlib.pyplot as plt
+    import myst_nb
+
+    before = torch.get_default_dtype(), torch.get_num_threads(), myst_nb.glue
+    torch.set_num_threads(1)
+    myst_nb.glue = lambda name, value, display=True: glued.update({name: value})
+    try:
+        with plt.rc_context():
+            yield
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_num_threads(before[1])
+        myst_nb.glue = before[2]
+        plt.close("all")
+
+
+@functools.cache
+def run(chapter: str, **parameters: Any) -> Run:
+    return Run(chapter, **parameters).all()
+
+
+@pytest.fixture(params=[GEOMETRY, LAMBDA])
+def chapter(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# --- at every λ ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_verdicts_do_not_depend_on_lam(chapter: str, lam: float) -> None:
+    assert run(chapter, lam=lam).verdicts() == VERDICTS[chapter]
+
+
+def test_verdicts_at_the_chapters_own_parameters(chapter: str) -> None:
+    assert run(chapter).verdicts() == VERDICTS[chapter]
+
+
+@pytest.mark.parametrize("k, e", [(-2.0, 1.0), (0.0, 1.0), (1.0, -3.0), (100.0, 2.0), (-0.1, -0.01)])
+def test_geometry_at_other_triangles(k: float, e: float) -> None:
+    done = run(GEOMETRY, k=k, e=e, lam=0.3)
+    assert done.verdicts() == VERDICTS[GEOMETRY]
+    assert done.glued["a"] == pytest.approx(abs(e * k) / math.hypot(1, k))
+    assert done.glued["b"] == pytest.approx(abs(e) / math.hypot(1, k))
+    assert done.glued["loss"] == pytest.approx(max(done.glued["a"], done.glued["b"]))
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_inserted_numbers(lam: float) -> None:
+    done = run(GEOMETRY, lam=lam)
+    k, e = done.names["k"], done.names["e"]
+    assert done.glued["weighted"] == pytest.approx(abs(e) * max(abs(k), lam) / math.hypot(1, k) / min(1, lam))
+    assert done.glued["share"] == pytest.approx(max(abs(k), 1) / math.hypot(1, k))
+    assert math.tan(math.radians(done.glued["theta"])) == pytest.approx(k)
+    done = run(LAMBDA, lam=lam)
+    assert done.glued == {"lam": lam, "root": pytest.approx(lam**0.5), "highest": pytest.approx(max(lam, 1 / lam))}
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_static_sentences_are_true_at_every_lam(lam: float) -> None:
+    """Alt texts, captions and prose stay as they are when λ changes: what they say about curves, checked."""
+    k = lam * torch.logspace(-3, 3, 6001, dtype=torch.float64)
+    f, g = lai.lai_factor(k, lam, base="mae"), lai.lai_factor(k, lam, base="mse")
+    least = max(1, lam) / math.hypot(1, lam)
+    assert float(f.min()) == pytest.approx(least)  # at the boundary, nowhere lower
+    assert float(lai.lai_factor(lam, lam, base="mae")) == pytest.approx(least)
+    assert float(lai.lai_factor(-lam, lam, base="mae")) == pytest.approx(least)
+    assert float(lai.lai_factor(lam**0.5, lam, base="mse")) == pytest.approx(max(1, lam) / (1 + lam))
+    assert max(1, lam) / (1 + lam) <= least + 1e-12  # "at least as deep"
+    assert 0.7 < least <= 1 and 0.5 <= max(1, lam) / (1 + lam) <= 1
+    ends = torch.tensor([0.0, 1e20], dtype=torch.float64)
+    for base in ("mae", "mse"):  # "the same heights at both ends"
+        assert lai.lai_factor(ends, lam, base=base).tolist() == pytest.approx([max(1, lam), 1 / min(1, lam)])
+    assert float(torch.cat([f, g]).max()) <= max(lam, 1 / lam) * (1 + 1e-9)
+
+
+def test_lam_acts(chapter: str) -> None:
+    name = {GEOMETRY: "ahead", LAMBDA: "square-check"}[chapter]
+    printed = {run(chapter, lam=lam).printed[name] for lam in LAMS}
+    assert len(printed) == len(LAMS)
+
+
+def test_numbers_in_the_prose_are_all_glued(chapter: str) -> None:
+    done = run(chapter)
+    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
+    wanted = set(re.findall(r"\{glue:text\}`([\w-]+)", prose))
+    assert wanted and wanted <= set(done.glued)
+    assert all(type(value) is float for value in done.glued.values())
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0, -1, math.nan, math.inf, [0.1, 0.2], "small"])
+def test_bad_lam_stops_before_anything_is_computed(chapter: str, lam: Any) -> None:
+    wrong = Run(chapter, lam=lam)
+    with pytest.raises((ValueError, TypeError), match="^lam"):
+        wrong.all()
+    assert list(wrong.printed) == ["imports", "parameters"]
+    assert not wrong.glued
+
+
+@pytest.mark.parametrize("name, value", [("k", math.nan), ("k", math.inf), ("e", 0.0), ("e", math.nan)])
+def test_bad_triangle_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} = "):
+        Run(GEOMETRY, **{name: value}).all()
+
+
+# --- every verdict could have come out otherwise ---------------------------------------------------------------
+
+
+def shifted(run: Run) -> dict[str, Any]:
+    """A factor whose boundary lies elsewhere."""
+
+    def lai_factor(k: Any, lam: float, *, base: str) -> torch.Tensor:
+        return lai.lai_factor(k, 2 * lam, base=base)
+
+    return {"lai": SimpleNamespace(lai_factor=lai_factor)}
+
+
+def exchanged(run: Run) -> dict[str, Any]:
+    """The two legs in the wrong order."""
+    legs = run.names["legs"]
+    return {"legs": lambda k, e: legs(k, e)[::-1]}
+
+
+MUTANTS = {
+    "verdict-legs": (GEOMETRY, exchanged),
+    "verdict-max": (GEOMETRY, lambda run: {"b_all": run.names["b_all"] * 0.9}),
+    "verdict-chebyshev": (GEOMETRY, lambda run: {"measured": run.names["es"].abs()}),
+    "verdict-negative": (GEOMETRY, lambda run: {"measured": torch.maximum(run.names["b_all"], run.names["es"])}),
+    "verdict-nonsmooth": (GEOMETRY, lambda run: {"lai_of_slope": lambda k: torch.tensor(k).square()}),
+    "verdict-one": (LAMBDA, shifted),
+    "verdict-lambda": (LAMBDA, shifted),
+    "verdict-vanishing": (LAMBDA, lambda run: {"exponents": {"as is": [1, 2], "divided by λ": [0, 0]}}),
+    "verdict-range": (LAMBDA, lambda run: {"lai": SimpleNamespace(lai_factor=lambda k, *_, **__: k * 0 + 1)}),
+}
+
+
+def test_every_verdict_has_a_mutant(chapter: str) -> None:
+    tagged = {c.id for c in Run(chapter).cells() if "nbval-check-output" in c.metadata.get("tags", [])}
+    assert tagged == {name for name, (where, _) in MUTANTS.items() if where == chapter}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_verdict_changes_where_the_claim_is_false(name: str) -> None:
+    where, mutate = MUTANTS[name]
+    before = Run(where).all(until=name)
+    before.names.update(mutate(before))
+    printed = before.again(name).rstrip("\n")
+    assert printed.split(":")[0] in {line.split(":")[0] for line in VERDICTS[where]}
+    assert printed not in VERDICTS[where]
+
+
+# --- exercises -------------------------------------------------------------------------------------------------
+
+
+def test_exercises_of_the_geometry() -> None:
+    done = run(GEOMETRY)
+    assert done.names["solution_1"] == pytest.approx(6 / math.sqrt(5))
+    answer = functools.partial(done.again, "exercise-1-answer", "= None")
+    assert answer("= 2.683") == "Right.\n"
+    assert answer("= 1.342").startswith("Not yet")  # the shorter leg
+    assert answer("= None") == "No answer yet.\n"
+
+    grade = functools.partial(done.again, "exercise-2-answer", "return None  # replace None, for example by")
+    assert grade("return (e**2 * (k**2).clamp(min=1) / (1 + k**2)).sqrt()  #") == "Right, for every triangle.\n"
+    assert grade("return e * k.clamp(min=1) / (1 + k**2).sqrt()  #").startswith("Not yet: e = ")
+    assert done.printed["exercise-2-solution"] == "Right, for every triangle.\n"
+
+    assert done.printed["exercise-3-solution"] == "Manhattan distance: 1.000 to 1.414 times |e|\n"
+
+    kappa, rho = 1.5, 1.0  # slope of the five points; residual variance over the variance of x
+    tls = (kappa**2 + rho - 1 + math.sqrt((kappa**2 + rho - 1) ** 2 + 4 * kappa**2)) / (2 * kappa)
+    assert done.names["solution_4"] == pytest.approx((tls, tls), abs=1e-3)
+
+    reached = {t: slope == pytest.approx(1) for t, slope in done.names["solution_5"].items()}
+    needed = (kappa - 1) * (1 * (1 + 1) - (kappa - 1))  # the noise from which slope 1 is a minimum
+    assert reached == {t: rho * t**2 >= needed for t in reached}
+
+
+def test_exercises_of_lambda() -> None:
+    done = run(LAMBDA)
+    assert done.names["solution_1"] == (36.0, 6.0)
+    assert done.printed["exercise-1-solution"] == "MSE: right\nMAE: right\n"
+    answer = functools.partial(done.again, "exercise-1-answer", "your_mse_lam: float | None = None")
+    assert answer("your_mse_lam = 36") == "MSE: right\nMAE: no answer yet\n"
+    assert answer("your_mse_lam = 6") == "MSE: not yet\nMAE: no answer yet\n"
+
+    assert done.names["solution_3"] == pytest.approx((3**-0.5, 9 / (8 * math.sqrt(3) * 0.01)), rel=1e-3)
+    assert done.names["solution_4"] == pytest.approx((0.14249, 1 / 99), rel=1e-3)
+    limit = functools.partial(done.again, "exercise-4-answer", "= None")
+    assert limit("= 0.14") == "Right.\n"
+    assert limit("= 0.01").startswith("Not yet")
+    assert "Right." in done.printed["exercise-4-solution"]
+    assert done.names["solution_5"] == pytest.approx([0, 1 / math.sqrt(1.25)], abs=1e-3)
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_solutions_run_at_every_lam(chapter: str, lam: float) -> None:
+    printed = run(chapter, lam=lam).printed
+    assert {f"exercise-{i}-solution" for i in range(1, 6)} <= set(printed)
+
+
+# --- as a reader reruns them -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, lam", [(GEOMETRY, 2.0), (LAMBDA, 0.3)])
+def test_papermill_rerun(name: str, lam: float, tmp_path: Path) -> None:
+    from tools.notebook import NOTEBOOKS
+    from tools.notebook import run as papermill_run
+
+    papermill_run(NOTEBOOKS / f"{name}.ipynb", tmp_path / "run.ipynb", {"lam": lam})
+    done = nbformat.read(tmp_path / "run.ipynb", as_version=4)
+    texts = ["".join(o.get("text", "") for o in cell.get("outputs", [])) for cell in done.cells]
+    assert [text.rstrip("\n") for text in texts if text.rstrip("\n") in VERDICTS[name]] == VERDICTS[name]
+    errors = [o for cell in done.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
+    assert not errors
+
+
+@pytest.mark.slow
+def test_papermill_refuses_a_bad_lam(tmp_path: Path) -> None:
+    from tools.notebook import NOTEBOOKS, ToolError
+    from tools.notebook import run as papermill_run
+
+    with pytest.raises(ToolError, match="lam = 0"):
+        papermill_run(NOTEBOOKS / f"{LAMBDA}.ipynb", tmp_path / "run.ipynb", {"lam": 0})
+    done = nbformat.read(tmp_path / "run.ipynb", as_version=4)
+    assert not any(o.output_type == "stream" for cell in done.cells for o in cell.get("outputs", []))
