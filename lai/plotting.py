@@ -249,15 +249,17 @@ def validation_curves(ax: Axes, curves: pd.DataFrame, protocol: str, *, first_ep
         colour, dash = ("black", "-") if arm == "MSE" else _style((i - 1) % len(COLOURS))
         ax.plot(line["epoch"], line["mean"], color=colour, linestyle=dash, linewidth=1.6, label=str(arm))
         ax.fill_between(line["epoch"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
+    # One epoch's outlier can be ten times as high as all that is to be seen.
+    ax.set_ylim(chosen["low"].min() - 0.005, chosen["high"].quantile(0.97))
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation RMSE (100,000 US$)")
-    ax.legend()
+    ax.legend(ncols=2, fontsize=9)
 
 
 def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[float, float]]) -> None:
     """Each arm's change of variance and of RMSE against its own MSE, in per cent: the paper's and each protocol's.
 
-    Small marks are seeds, large ones their means; λ is written at the means.
+    Small marks are seeds, large ones their means, joined in the order of λ; λ is written where there is room.
     """
     groups = [("paper, one run", [(k, *_relative(v, paper[None])) for k, v in paper.items() if k is not None])]
     for protocol, runs in table.groupby("protocol", sort=False):
@@ -274,7 +276,8 @@ def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[
         ax.plot(*np.array(means).T, color=colour, marker=marker, linewidth=1.2, linestyle="-", label=name)
         for (lam, x, y), mean in zip(points, means, strict=True):
             ax.plot(x, y, color=colour, marker=marker, markersize=3, alpha=0.4, linestyle="none")
-            ax.annotate(f"{lam:g}", mean, xytext=(5, 4), textcoords="offset points", fontsize=8.5, color=colour)
+            if math.hypot(*mean) > 4:  # nearer to the origin the labels would cover each other
+                ax.annotate(f"λ = {lam:g}", mean, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
     ax.axhline(0, color=_GREY, linewidth=0.8, linestyle="-")
     ax.axvline(0, color=_GREY, linewidth=0.8, linestyle="-")
     ax.set_xlabel("change of output variance against MSE (%)")

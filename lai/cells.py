@@ -1,0 +1,87 @@
+"""Finished pieces of a long computation, kept on disk so that nothing is computed twice or mixed up."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# Modules that only look at results, and the data, whose values have a digest of their own in a cell's settings.
+_NOT_IN_RESULTS = {"plotting", "paper", "stats", "reports", "cells", "data"}
+
+
+class CellStore:
+    """A folder with one JSON file for each finished cell, named by a digest of all that determines it.
+
+    The digest covers the cell's settings, the versions of torch and numpy, and the library's own sources, so a
+    changed setting or a changed library finds nothing and computes anew. A file appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        Created when the first cell is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = CellStore(tempfile.mkdtemp())
+    >>> store.get({"seed": 0}) is None
+    True
+    >>> store.put({"seed": 0}, [0.5])
+    >>> store.get({"seed": 0})
+    [0.5]
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def get(self, settings: dict[str, Any]) -> Any:
+        """The kept result, or None if there is none (or its file is damaged: it is then computed again)."""
+        try:
+            kept = json.loads(self._path(settings).read_text(encoding="utf-8"))
+            return kept["result"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, settings: dict[str, Any], result: Any) -> None:
+        """Keep a result that JSON can hold."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"settings": settings, "result": result}, file, default=str)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self._path(settings))
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _path(self, settings: dict[str, Any]) -> Path:
+        text = json.dumps({**settings, **fingerprint()}, sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def fingerprint() -> dict[str, str]:
+    """What a result depends on besides its settings: versions, and a digest of this package's code."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        if path.stem not in _NOT_IN_RESULTS:
+            digest.update(_code(path.read_text(encoding="utf-8")).encode())
+    return {"torch": version("torch").split("+")[0], "numpy": version("numpy"), "lai": digest.hexdigest()[:16]}
+
+
+def _code(source: str) -> str:
+    """The code without comments, docstrings and layout, none of which can change a result."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)

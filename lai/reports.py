@@ -1,0 +1,129 @@
+"""Tables and verdicts made from experiments' results: the paper's figures beside ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from .experiments import arm_name
+from .stats import bootstrap_mean, judge_steps, paired
+
+ADHERES = 0.01
+"""How near to MSE's RMSE an arm must be to "adhere" to it, as a share of that RMSE."""
+
+
+def smoothness_table(
+    table: pd.DataFrame, protocol: str, paper: Mapping[float | None, tuple[float, float]]
+) -> pd.DataFrame:
+    """One protocol's results beside the paper's figures, to be read by people.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`lai.experiments.smoothness`.
+    protocol : str
+    paper : mapping
+        λ, or None for MSE, to (RMSE, variance): :data:`lai.paper.V2_SMOOTHNESS`.
+
+    Returns
+    -------
+    DataFrame of str
+        A column an arm, as in the paper. "mean ± standard deviation" over seeds, and the difference to MSE paired
+        by seed with its 95 % bootstrap interval. "–" where there is nothing to print.
+
+    Raises
+    ------
+    ValueError
+        If the protocol is not in the table.
+    """
+    runs = _of(table, protocol)
+    columns: dict[str, dict[str, str]] = {}
+    for arm, group in runs.groupby("arm", sort=False):
+        lam = float(group["lam"].iloc[0])
+        printed = paper.get(None if math.isnan(lam) else lam)
+        column: dict[str, str] = {}
+        for i, (name, metric) in enumerate((("RMSE", "rmse"), ("variance", "variance"))):
+            column[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
+            column[f"{name}, ours"] = _spread(group[metric])
+            change = ("–", "–") if arm == "MSE" else _change(paired(runs, metric, str(arm), "MSE"))
+            column[f"{name}, Δ to MSE"], column[f"{name}, 95 % interval of Δ"] = change
+        columns[str(arm)] = column
+    out = pd.DataFrame(columns)
+    out.columns.name = f"{protocol}, {runs['seed'].nunique()} seeds"
+    return out
+
+
+def smoothness_verdicts(table: pd.DataFrame, protocol: str) -> dict[str, str]:
+    """Section 6.1's three claims, judged on one protocol's runs.
+
+    - "the error rises as λ falls": from each λ to the next smaller one, paired by seed;
+    - "the variance falls as λ falls": likewise;
+    - "the largest λ stays with MSE": the interval of its paired difference in RMSE lies within ``ADHERES`` of MSE's.
+
+    Returns
+    -------
+    dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ)
+
+    Source: paper, version 2, section 6.1; the rules are in :func:`lai.stats.judge_steps`.
+    """
+    runs = _of(table, protocol)
+    lams = sorted((v for v in runs["lam"].unique() if not math.isnan(v)), reverse=True)
+    steps = list(zip(lams[1:], lams, strict=False))
+
+    def verdict(metric: str, sign: int) -> str:
+        changes = [paired(runs, metric, arm_name(low), arm_name(high)) for low, high in steps]
+        return judge_steps(changes, sign) if changes else "not tested"
+
+    gap = bootstrap_mean(paired(runs, "rmse", arm_name(lams[0]), "MSE"))
+    room = ADHERES * runs.loc[runs["arm"] == "MSE", "rmse"].mean()
+    if -room <= gap.low and gap.high <= room:
+        adheres = "holds"
+    else:
+        adheres = "fails" if gap.low > room or gap.high < -room else "not shown"
+    return {
+        "the error rises as λ falls": verdict("rmse", +1),
+        "the variance falls as λ falls": verdict("variance", -1),
+        f"the largest λ stays with MSE (within {ADHERES:.0%})": adheres,
+    }
+
+
+def lam_with_effect(table: pd.DataFrame, protocol: str, variance_ratio: float) -> float:
+    """The λ at which an arm's variance is a given share of MSE's, read off between the λ that were run.
+
+    Linear in log λ between neighbours; NaN if no two of the λ enclose it.
+
+    Parameters
+    ----------
+    variance_ratio : float
+        Mean variance of the arm over that of MSE; the paper's for λ = 1e-3 is 0.6604 / 0.7728.
+    """
+    runs = _of(table, protocol)
+    means = runs.groupby("lam", dropna=True)["variance"].mean() / runs.loc[runs["lam"].isna(), "variance"].mean()
+    points = sorted(zip(means.index.to_numpy(float), means.to_numpy(float), strict=True), reverse=True)
+    for (high, a), (low, b) in zip(points, points[1:], strict=False):
+        if min(a, b) <= variance_ratio <= max(a, b):
+            share = (a - variance_ratio) / (a - b) if a != b else 0.0
+            return float(np.exp(np.log(high) + share * (np.log(low) - np.log(high))))
+    return math.nan
+
+
+def _of(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    runs = table[table["protocol"] == protocol]
+    if runs.empty:
+        raise ValueError(f"protocol = {protocol!r}: the table has {sorted(set(table['protocol']))}")
+    return runs
+
+
+def _spread(values: Sequence[float] | pd.Series) -> str:
+    sample = np.asarray(values, dtype=float)
+    return f"{sample.mean():.4f} ± {sample.std(ddof=1):.4f}" if len(sample) > 1 else f"{sample[0]:.4f}"
+
+
+def _change(differences: np.ndarray) -> tuple[str, str]:
+    if len(differences) < 2:
+        return f"{differences[0]:+.4f}", "–"
+    mean, low, high = bootstrap_mean(differences)
+    return f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}"

@@ -1,0 +1,135 @@
+"""Summaries of runs over seeds: mean and spread, and differences paired by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from .schedule import check_count
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(
+    values: Sequence[float] | np.ndarray, *, level: float = 0.95, n: int = 10_000, seed: int = 0
+) -> Interval:
+    """The mean of a sample with its percentile bootstrap interval.
+
+    Parameters
+    ----------
+    values : sequence of float
+        One per seed. With fewer than about 8 the interval is too narrow; it is honest only about the sign.
+    level : float in (0, 1)
+    n : int
+        Resamples.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If ``values`` is empty or not finite, or ``level`` is out of range.
+
+    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+
+    Examples
+    --------
+    >>> bootstrap_mean([1.0, 1.0, 1.0])
+    Interval(mean=1.0, low=1.0, high=1.0)
+    """
+    sample = np.asarray(values, dtype=float)
+    if sample.ndim != 1 or len(sample) == 0 or not np.isfinite(sample).all():
+        raise ValueError(f"values = {values!r}: a non-empty, finite, one-dimensional sample is needed")
+    if not 0 < level < 1:
+        raise ValueError(f"level = {level!r}: must lie between 0 and 1")
+    rng = np.random.default_rng(check_count("seed", seed))
+    picks = rng.integers(len(sample), size=(check_count("n", n, least=1), len(sample)))
+    low, high = np.quantile(sample[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(sample.mean()), float(low), float(high))
+
+
+def paired(results: pd.DataFrame, metric: str, arm: str, control: str) -> np.ndarray:
+    """``metric`` of one arm less that of another, seed by seed.
+
+    Pairing takes out what the two arms share, here the initial weights and the batches, which is most of the
+    spread over seeds.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Columns ``arm``, ``seed`` and ``metric``; one row for each (arm, seed).
+    metric, arm, control : str
+
+    Returns
+    -------
+    ndarray (n_seeds,)
+        In the metric's units, in the order of the seeds.
+
+    Raises
+    ------
+    ValueError
+        If an arm is missing, has a seed twice, or the two do not have the same seeds.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> runs = pd.DataFrame({"arm": ["a", "a", "b", "b"], "seed": [0, 1, 0, 1], "rmse": [0.5, 0.75, 0.25, 0.5]})
+    >>> paired(runs, "rmse", "a", "b").tolist()
+    [0.25, 0.25]
+    """
+    sides = []
+    for name in (arm, control):
+        rows = results[results["arm"] == name].set_index("seed")[metric].sort_index()
+        if rows.empty or rows.index.has_duplicates:
+            problem = "is missing" if rows.empty else "has a seed more than once"
+            raise ValueError(f"arm {name!r} {problem}; the arms are {sorted(set(results['arm']))}")
+        sides.append(rows)
+    if not sides[0].index.equals(sides[1].index):
+        raise ValueError(
+            f"arms {arm!r} and {control!r} cannot be paired: seeds {sides[0].index.tolist()} "
+            f"and {sides[1].index.tolist()}"
+        )
+    return sides[0].to_numpy() - sides[1].to_numpy()
+
+
+def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int) -> str:
+    """Whether a quantity moves one way at every step, judged from paired differences.
+
+    Parameters
+    ----------
+    steps : sequence of samples
+        For each step, one paired difference per seed.
+    sign : +1 or -1
+        The claimed direction.
+
+    Returns
+    -------
+    str
+        "holds" if every step's 95 % interval lies on the claimed side of zero, "fails" if any lies wholly on
+        the other side, else "not shown": the seeds do not settle it.
+
+    Examples
+    --------
+    >>> judge_steps([[0.1, 0.2, 0.15], [0.3, 0.2, 0.4]], +1)
+    'holds'
+    >>> judge_steps([[0.1, 0.2, 0.15], [-0.3, 0.2, 0.4]], +1)
+    'not shown'
+    >>> judge_steps([[0.1, 0.2, 0.15], [-0.3, -0.2, -0.4]], +1)
+    'fails'
+    """
+    if sign not in (1, -1):
+        raise ValueError(f"sign = {sign!r}: must be 1 or -1")
+    intervals = [bootstrap_mean(sign * np.asarray(step)) for step in steps]
+    if any(i.high < 0 for i in intervals):
+        return "fails"
+    return "holds" if all(i.low > 0 for i in intervals) else "not shown"

@@ -1,0 +1,54 @@
+"""The store: what is found again, what must not be, and that no file is ever half there."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lai import cells
+from lai.cells import CellStore, fingerprint
+
+
+def test_keeps_by_settings(tmp_path: Path) -> None:
+    store = CellStore(tmp_path / "new")
+    store.put({"seed": 1, "lam": 0.1}, {"rmse": 0.5})
+    assert store.get({"lam": 0.1, "seed": 1}) == {"rmse": 0.5}  # the order of keys does not matter
+    assert store.get({"seed": 1, "lam": 0.2}) is None
+
+
+def test_another_version_or_library_finds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CellStore(tmp_path)
+    store.put({"seed": 1}, 1)
+    for key in ("torch", "lai"):
+        changed = {**fingerprint(), key: "other"}
+        with monkeypatch.context() as patch:
+            patch.setattr(cells, "fingerprint", lambda changed=changed: changed)
+            assert store.get({"seed": 1}) is None
+    assert store.get({"seed": 1}) == 1
+
+
+def test_a_failed_write_leaves_nothing_and_a_damaged_file_is_ignored(tmp_path: Path) -> None:
+    store = CellStore(tmp_path)
+    store.put({"seed": 1}, 1)
+
+    class Stop(BaseException):
+        pass
+
+    class Unwritable:
+        def __str__(self) -> str:
+            raise Stop  # as if killed while writing
+
+    with pytest.raises(Stop):
+        store.put({"seed": 1}, Unwritable())
+    assert store.get({"seed": 1}) == 1 and len(list(tmp_path.iterdir())) == 1
+    (file,) = tmp_path.iterdir()
+    for text in ("", '{"settings"', json.dumps([1]), "{}"):
+        file.write_text(text)
+        assert store.get({"seed": 1}) is None
+
+
+def test_code_digest_sees_code_and_not_comments() -> None:
+    one = 'def f(x):\n    """Old."""\n    return x + 1  # why\n'
+    same = 'def f(x):\n    """New words."""\n\n    return (x + 1)\n'
+    other = 'def f(x):\n    """Old."""\n    return x + 2\n'
+    assert cells._code(one) == cells._code(same) != cells._code(other)

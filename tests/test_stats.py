@@ -1,0 +1,58 @@
+"""Intervals against closed forms, pairing, and the rule by which steps are judged."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lai.stats import bootstrap_mean, judge_steps, paired
+
+
+def test_bootstrap_interval_of_a_large_sample_is_the_normal_one() -> None:
+    sample = np.random.default_rng(0).normal(3, 2, 400)
+    mean, low, high = bootstrap_mean(sample)
+    half = 1.96 * sample.std() / math.sqrt(len(sample))
+    assert mean == pytest.approx(sample.mean())
+    assert (mean - low, high - mean) == pytest.approx((half, half), rel=0.05)
+
+
+def test_bootstrap_covers_the_mean_about_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(1)
+    hits = sum(i.low <= 0 <= i.high for i in (bootstrap_mean(rng.normal(size=30), n=1000) for _ in range(400)))
+    assert 0.89 < hits / 400 < 0.98
+
+
+@pytest.mark.parametrize("values", [[], [math.nan], [[1.0]]])
+def test_bootstrap_names_a_bad_sample(values: list) -> None:
+    with pytest.raises(ValueError, match="finite, one-dimensional"):
+        bootstrap_mean(values)
+    with pytest.raises(ValueError, match="level = 1"):
+        bootstrap_mean([1.0], level=1)
+
+
+def runs() -> pd.DataFrame:
+    rows = [("a", s, 1.0 + s) for s in (2, 0, 1)] + [("b", s, 0.5 + s * s) for s in (0, 1, 2)]
+    return pd.DataFrame(rows, columns=["arm", "seed", "rmse"])
+
+
+def test_pairs_by_seed_and_not_by_row() -> None:
+    assert paired(runs(), "rmse", "a", "b").tolist() == [0.5, 0.5, -1.5]
+
+
+def test_pairing_refuses_what_cannot_be_paired() -> None:
+    with pytest.raises(ValueError, match=r"arm 'c' is missing.*\['a', 'b'\]"):
+        paired(runs(), "rmse", "c", "b")
+    with pytest.raises(ValueError, match=r"seeds \[0, 1\] and \[0, 1, 2\]"):
+        paired(runs().query("not (arm == 'a' and seed == 2)"), "rmse", "a", "b")
+    with pytest.raises(ValueError, match="more than once"):
+        paired(pd.concat([runs(), runs()]), "rmse", "a", "b")
+
+
+def test_judging() -> None:
+    up, down, unclear = [0.1, 0.2, 0.3], [-0.1, -0.2, -0.3], [-0.2, 0.1, 0.1]
+    assert judge_steps([up, up], 1) == "holds" and judge_steps([down], -1) == "holds"
+    assert judge_steps([up, unclear], 1) == "not shown"
+    assert judge_steps([up, unclear, down], 1) == "fails"
+    with pytest.raises(ValueError, match="sign = 0"):
+        judge_steps([up], 0)
