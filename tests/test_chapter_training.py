@@ -1,0 +1,207 @@
+"""The chapter on Lai Training: verdicts and inserted numbers at many λ, refusals, exercises, mutants.
+
+Only one run trains the networks. The others leave those cells out, as nothing after them needs them.
+"""
+
+import functools
+import math
+from typing import Any
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+from test_chapters_geometry import ROOT, Run, surroundings
+
+import lai
+
+CHAPTER = "60_lai_training"
+NETWORKS = {"loop-run", "loop-library", "identical", "verdict-loop", "batchnorm"}
+NETWORKS |= {"from-scratch", "from-scratch-table", "fits", "verdict-network"}
+VERDICTS = {
+    "verdict-loop": [
+        "by hand and lai.fit, same weights: True",
+        "by hand and lai.fit, same history: True",
+        "Lai arm and control see the same batches: True",
+    ],
+    "verdict-pretrain": ["lost without pre-training, as predicted: True", "pretrain (a line): holds"],
+    "verdict-network": ["pretrain (a network, λ = 0.1): holds, trapped without"],
+    "verdict-shared": [
+        "shared-optima: fails with noise, holds where every error is zero",
+        "sampling: fails, but the move is smaller for a smaller α",
+    ],
+    "verdict-strength": [
+        "strongest setting flattens, by more than two standard errors: True",
+        "more weight, less slope (rank correlation below -0.7): True",
+        "more α and less λ, each by itself, less slope: True",
+        "alpha-lambda: holds",
+    ],
+    "verdict-memory": ["no-memorising (this model): holds"],
+    "verdict-cost": [
+        "cost: holds",
+        "at α = 1 % the extra cost falls by 99%",
+        "a Lai step costs about twice a plain one: True",
+    ],
+}
+
+
+class Chapter(Run):
+    def most(self, leave_out: set[str] = NETWORKS, until: str = "") -> "Chapter":
+        with surroundings(self.glued):
+            for cell in self.cells():
+                if cell.id == until:
+                    break
+                if cell.id in leave_out:
+                    continue
+                self.printed[cell.id] = self._execute(cell.source, cell.id)
+                if "parameters" in cell.metadata.get("tags", []):
+                    self.names.update(self.parameters)
+        return self
+
+    def lines(self, name: str) -> list[str]:
+        return self.printed[name].splitlines()
+
+
+@functools.cache
+def run(**parameters: Any) -> Chapter:
+    return Chapter(CHAPTER, worlds=8, **parameters).most()
+
+
+def test_every_verdict_cell_is_expected_here() -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
+    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
+    assert set(tagged) == set(VERDICTS)
+    for name, cell in tagged.items():  # what is committed
+        assert "".join(output.text for output in cell.outputs).splitlines() == VERDICTS[name]
+
+
+@pytest.mark.parametrize("lam", [0.05, 2.0])
+def test_verdicts_and_numbers_at_many_lams(lam: float) -> None:
+    done = run(lam=lam)
+    for name in VERDICTS.keys() - NETWORKS:
+        assert done.lines(name) == VERDICTS[name], name
+    assert done.glued["lam"] == lam and done.glued["boundary"] == pytest.approx(math.sqrt(lam))
+    # the sentences that quote fixed numbers: 58 of 5800, and the weights of the paper's settings
+    assert done.names["counts"]["LaiSchedule"] == done.names["counts"]["carried over, by hand"] == 58
+    shown = [float(line.rsplit(" ", 1)[1]) for line in done.lines("weights")]
+    assert shown == [0.092, 0.503, 0.91, 0.99, 1.0]
+    assert 0.36 < (done.names["met"] == 0).mean() < 0.37
+    # the thresholds that the text names, at fixed λ
+    curves, shares = done.names["lost"](done.names["fallen"]), done.names["shares"][:, 0]
+    values = sorted({0.5, 5.0, 36.0, lam})
+    first = {value: shares[curve > 0][0].item() for value, curve in zip(values, curves, strict=True) if curve.any()}
+    assert 0.8 < first[0.5] < 0.86 and 0.3 < first[5.0] < 0.5 and 0.05 < first[36.0] < 0.15
+
+
+def test_networks_at_the_lam_of_the_text() -> None:
+    done = Chapter(CHAPTER, lam=0.1, seeds=2).most(leave_out=set(), until="shared-text")
+    for name in ("verdict-loop", "verdict-pretrain", "verdict-network"):
+        assert done.lines(name) == VERDICTS[name], name
+    share = done.names["history"]["lai_share"]
+    assert share[:60].sum() == 0 and share[60:].mean() == pytest.approx(0.25)
+    assert "BatchNorm in training mode" in done.again("batchnorm")
+
+
+def test_formulas_of_the_line() -> None:
+    """Against a dense grid and finite differences, without the chapter's code."""
+    done = run(lam=2.0)
+    k_hat, s2, var = (done.names[name] for name in ("k_hat", "s2", "var_u"))
+    grid = np.linspace(-5, 5, 2_000_001)
+    tls = (s2 + var * (grid - k_hat) ** 2) / (1 + grid**2)
+    assert grid[tls.argmin()] == pytest.approx(done.names["k_tls"], abs=1e-5)
+    assert grid[tls.argmax()] == pytest.approx(-1 / done.names["k_tls"], abs=1e-5)
+    # the share of lost starts is that of a normal sample beyond the watershed
+    assert done.names["lost_starts"]["α = 1"][2.0] == pytest.approx(norm.cdf(-0.5 / done.names["k_tls"]), abs=0.06)
+
+    def loss(k: float) -> float:
+        return (s2 + var * (k - k_hat) ** 2) * lai.lai_factor(torch.tensor(k, dtype=torch.float64), 2.0).item()
+
+    slope = (loss(k_hat + 1e-6) - loss(k_hat - 1e-6)) / 2e-6
+    assert done.names["kick_line"].item() == pytest.approx(slope, rel=1e-5)
+    moves = done.names["moves"]
+    assert moves.iloc[:, 0].tolist() == pytest.approx(moves["formula"].tolist(), rel=0.05, abs=1e-5)
+
+
+def test_weight_is_the_weight_of_the_mixture() -> None:
+    weight = run(lam=2.0).names["weight"]
+    k = torch.linspace(1.5, 9, 50, dtype=torch.float64)
+    for alpha, lam in ((0.01, 0.1), (0.3, 2.0), (1.0, 0.5)):
+        mixed = 1 - alpha + alpha * lai.lai_factor(k, lam)
+        w, h = weight(alpha, lam), k**2 / (1 + k**2)
+        ratio = mixed / (1 - w + w * h)
+        torch.testing.assert_close(ratio, ratio[:1].expand(50))
+
+
+@pytest.mark.parametrize(
+    "parameters, named",
+    [
+        ({"lam": 0.0}, "lam = 0.0"),
+        ({"lam": [0.1, 0.2]}, "lam has 2 entries"),
+        ({"lams": [0.1, -1.0]}, "lams"),
+        ({"alpha": 1.5}, "alpha = 1.5"),
+        ({"alphas": [0.1, -0.1]}, "alpha = -0.1"),
+        ({"seeds": 1}, "seeds = 1"),
+        ({"worlds": 0}, "worlds = 0"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"pretrain_epochs": -1}, "pretrain_epochs = -1"),
+    ],
+)
+def test_a_wrong_parameter_stops_before_anything_is_computed(parameters: dict[str, Any], named: str) -> None:
+    chapter = Chapter(CHAPTER, **parameters)
+    with pytest.raises(ValueError, match=named.replace(".", r"\.")):
+        chapter.most(until="recipe")
+    assert set(chapter.printed) == {"imports", "parameters"}
+
+
+def test_exercises() -> None:
+    done = run(lam=0.05)
+    grade = done.names["grade_count"]
+    assert grade(None) == "No answer yet." and grade(240) == "Right." and grade(5) == "Not yet."
+    assert "pre-training" in grade(300)
+    assert run(lam=2.0).names["solution_2"] == pytest.approx(0.70, abs=0.02)
+    assert done.names["solution_2"] > 1 and "never" in done.printed["exercise-2-solution"]
+    same, other = done.names["solution_3"]
+    assert same < 1e-6 < 1e-4 < other
+    before, at_it, after = done.names["solution_4"]
+    assert before == pytest.approx(1, abs=1e-3) and 2 < at_it < 4 and after < 0.05
+    assert done.names["solution_5"] == pytest.approx((0.005, 0.2))
+
+
+@pytest.mark.parametrize("parameters", [{"alpha": 0.0, "lams": [3.0], "alphas": [0, 1]}])
+def test_the_ends_of_the_ranges(parameters: dict[str, Any]) -> None:
+    done = Chapter(CHAPTER, worlds=2, **parameters).most()
+    assert done.lines("verdict-pretrain") == VERDICTS["verdict-pretrain"]
+    assert done.lines("verdict-shared") == VERDICTS["verdict-shared"]
+
+
+# --- mutants: the table of strengths must notice ------------------------------------------------------------------
+
+
+def strengths(cell: str = "", old: str = "", new: str = "") -> list[str]:
+    """The verdict on the table of strengths, with a change in one cell; eight data sets."""
+    chapter = Chapter(CHAPTER, worlds=8)
+    wanted = {"imports", "parameters", "lam-check", "data", "cosines", "weights", "verdict-strength"}
+    wanted |= {f"strength-{part}" for part in ("data", "train", "arms", "table", "knobs")}
+    for each in chapter.cells():
+        if each.id == cell:
+            assert old in each.source
+            each.source = each.source.replace(old, new)
+    chapter.most(leave_out={each.id for each in chapter.cells()} - wanted)
+    return chapter.lines("verdict-strength")
+
+
+def test_the_table_of_strengths_notices_mutants(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert strengths()[-1] == "alpha-lambda: holds"
+    ignores_alpha = strengths("strength-train", "lam_of, share_of = torch.tensor(pairs).T", SAME_ALPHA)
+    assert ignores_alpha[-1] == "alpha-lambda: not shown by this table"
+    real = lai.lai_factor
+    for mutant in (lambda k, lam: real(k, 0.1), lambda k, lam: torch.ones_like(k)):  # λ ignored; no factor
+        monkeypatch.setattr(lai, "lai_factor", mutant)
+        assert strengths()[-1] == "alpha-lambda: not shown by this table"
+
+
+SAME_ALPHA = """
+lam_of, share_of = torch.tensor(pairs).T
+share_of = torch.where(share_of > 0, 0.25, 0.0)
+"""
