@@ -136,11 +136,12 @@ def test_contamination_against_every_samples_own_slope() -> None:
 # --- the committed table, recomputed --------------------------------------------------------------------------
 #
 # One cell of the committed results is trained again. The tolerances allow for another processor's rounding, which 300
-# epochs amplify; CONTRIBUTING says how they were measured. They are far below what λ does in this cell, and the three
-# mutants show that the check notices a λ, a factor or an α that is not really used.
+# epochs amplify: initial weights changed by one part in a million moved the figures of five seeds by at most 0.0005, 0.005
+# and 0.02. They are far below what λ does in this cell (0.05, 0.28 and 1.1), and the three mutants show that the check
+# notices a λ, a factor or an α that is not really used.
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
-TOLERANCE = {"rmse": 0.012, "variance": 0.04, "rms_k": 0.06}
+TOLERANCE = {"rmse": 0.004, "variance": 0.02, "rms_k": 0.06}
 SEED, LAM = int(np.random.default_rng().integers(10)), 0.01  # any seed: the table is not tuned to one
 
 
