@@ -250,7 +250,7 @@ def validation_curves(ax: Axes, curves: pd.DataFrame, protocol: str, *, first_ep
         ax.plot(line["epoch"], line["mean"], color=colour, linestyle=dash, linewidth=1.6, label=str(arm))
         ax.fill_between(line["epoch"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
     # One epoch's outlier can be ten times as high as all that is to be seen.
-    ax.set_ylim(chosen["low"].min() - 0.005, chosen["high"].quantile(0.97))
+    ax.set_ylim(float(chosen["low"].min()) - 0.005, float(chosen["high"].quantile(0.97)))
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation RMSE (100,000 US$)")
     ax.legend(ncols=2, fontsize=9)

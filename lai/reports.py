@@ -14,6 +14,13 @@ from .stats import bootstrap_mean, judge_steps, paired
 ADHERES = 0.01
 """How near to MSE's RMSE an arm must be to "adhere" to it, as a share of that RMSE."""
 
+SMOOTHNESS_CLAIMS = {
+    "v2-loss-rises": "the error rises as λ falls",
+    "v2-var-falls": "the variance falls as λ falls",
+    "v2-adheres": f"the largest λ stays within {ADHERES:.0%} of MSE's error",
+}
+"""Version 2, section 6.1, claim by claim."""
+
 
 def smoothness_table(
     table: pd.DataFrame, protocol: str, paper: Mapping[float | None, tuple[float, float]]
@@ -49,7 +56,7 @@ def smoothness_table(
             column[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
             column[f"{name}, ours"] = _spread(group[metric])
             change = ("–", "–") if arm == "MSE" else _change(paired(runs, metric, str(arm), "MSE"))
-            column[f"{name}, Δ to MSE"], column[f"{name}, 95 % interval of Δ"] = change
+            column[f"Δ {name}"], column[f"Δ {name}, 95 %"] = change
         columns[str(arm)] = column
     out = pd.DataFrame(columns)
     out.columns.name = f"{protocol}, {runs['seed'].nunique()} seeds"
@@ -57,11 +64,11 @@ def smoothness_table(
 
 
 def smoothness_verdicts(table: pd.DataFrame, protocol: str) -> dict[str, str]:
-    """Section 6.1's three claims, judged on one protocol's runs.
+    """``SMOOTHNESS_CLAIMS`` judged on one protocol's runs.
 
-    - "the error rises as λ falls": from each λ to the next smaller one, paired by seed;
-    - "the variance falls as λ falls": likewise;
-    - "the largest λ stays with MSE": the interval of its paired difference in RMSE lies within ``ADHERES`` of MSE's.
+    - v2-loss-rises: from each λ to the next smaller one, paired by seed;
+    - v2-var-falls: likewise;
+    - v2-adheres: the interval of the largest λ's paired difference in RMSE lies within ``ADHERES`` of MSE's.
 
     Returns
     -------
@@ -84,9 +91,9 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str) -> dict[str, str]:
     else:
         adheres = "fails" if gap.low > room or gap.high < -room else "not shown"
     return {
-        "the error rises as λ falls": verdict("rmse", +1),
-        "the variance falls as λ falls": verdict("variance", -1),
-        f"the largest λ stays with MSE (within {ADHERES:.0%})": adheres,
+        "v2-loss-rises": verdict("rmse", +1),
+        "v2-var-falls": verdict("variance", -1),
+        "v2-adheres": adheres,
     }
 
 

@@ -12,7 +12,7 @@ from lai import experiments
 from lai.cells import CellStore
 from lai.data import Housing, Split, load_housing
 from lai.experiments import PROTOCOLS, contamination, smoothness
-from lai.reports import lam_with_effect, smoothness_table, smoothness_verdicts
+from lai.reports import SMOOTHNESS_CLAIMS, lam_with_effect, smoothness_table, smoothness_verdicts
 
 
 @pytest.fixture(scope="module")
@@ -213,13 +213,11 @@ DOWN = {None: 0.80, 0.1: 0.79, 0.01: 0.7, 0.001: 0.4}
 
 
 def test_verdicts_follow_the_numbers() -> None:
-    assert list(smoothness_verdicts(made_up(UP, DOWN), "sound").values()) == ["holds", "holds", "holds"]
+    assert smoothness_verdicts(made_up(UP, DOWN), "sound") == dict.fromkeys(SMOOTHNESS_CLAIMS, "holds")
     assert list(smoothness_verdicts(made_up(DOWN, UP), "sound").values()) == ["fails", "fails", "fails"]
     flat = dict.fromkeys(UP, 0.7)
     assert list(smoothness_verdicts(made_up(flat, flat), "sound").values()) == ["not shown", "not shown", "holds"]
-    assert smoothness_verdicts(made_up(flat, flat, noise=0.1), "sound")["the largest λ stays with MSE (within 1%)"] == (
-        "not shown"
-    )
+    assert smoothness_verdicts(made_up(flat, flat, noise=0.1), "sound")["v2-adheres"] == ("not shown")
     one = made_up(UP, DOWN).query("lam.isna() or lam == 0.1")
     assert list(smoothness_verdicts(one, "sound").values()) == ["not tested", "not tested", "holds"]
 
@@ -230,9 +228,9 @@ def test_table_puts_the_papers_figures_beside_ours() -> None:
     mse, last = shown["MSE"], shown["λ = 0.001"]
     assert mse["RMSE, paper"] == "0.6960" and last["RMSE, paper"] == "–"
     assert last["RMSE, ours"].startswith("0.80") and "±" in mse["variance, ours"]
-    assert mse["RMSE, Δ to MSE"] == "–" and float(last["RMSE, Δ to MSE"]) == pytest.approx(0.1, abs=1e-3)
-    low, high = map(float, last["variance, 95 % interval of Δ"].split(" to "))
-    assert low <= float(last["variance, Δ to MSE"]) <= high and low == pytest.approx(-0.4, abs=1e-3)
+    assert mse["Δ RMSE"] == "–" and float(last["Δ RMSE"]) == pytest.approx(0.1, abs=1e-3)
+    low, high = map(float, last["Δ variance, 95 %"].split(" to "))
+    assert low <= float(last["Δ variance"]) <= high and low == pytest.approx(-0.4, abs=1e-3)
     with pytest.raises(ValueError, match=r"protocol = 'published'.*\['sound'\]"):
         smoothness_table(made_up(UP, DOWN), "published", {})
 

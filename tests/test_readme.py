@@ -5,6 +5,7 @@ from pathlib import Path
 
 import nbformat
 import torch
+
 from tools.notebook import parameters
 
 ROOT = Path(__file__).parent.parent

@@ -1,0 +1,76 @@
+# Everything a reader or contributor runs. `make help` lists it.
+#   PYTHON  the interpreter that creates .venv (3.11 to 3.13)
+#   LAM     λ, a number or a list such as [0.1,0.2]
+#   NAME    a chapter: lambda, 20_lambda or notebooks/20_lambda.ipynb
+#   PARAMS  further parameters of a chapter: "seeds=5 source=surrogate"
+#   ARGS    options passed on to the tool behind reproduce and to pytest
+#   PORT    where `make serve` listens
+
+PYTHON ?= python3
+PORT ?= 8000
+PY := .venv/bin/python
+# All tests of a file on one worker: they share what the file sets up.
+SPREAD := -n 2 --dist loadfile
+
+# `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
+GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")
+# Values reach the tools through the environment, so no shell ever parses them.
+export NAME PARAMS LAM PORT
+# The venv's own kernel, whatever else is installed; and one thread per kernel, so that several
+# notebooks side by side do not fight for cores and results do not depend on their number.
+export JUPYTER_PREFER_ENV_PATH := 1
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+
+.DEFAULT_GOAL := help
+.PHONY: help env book serve chapter test lint format refresh reproduce clean distclean
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+env: ## create or update .venv from requirements.txt
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "error: $(PYTHON) is not installed; Python 3.11 to 3.13 is needed" >&2; exit 1; }
+	@$(PYTHON) tools/env.py
+
+book: env ## run the notebooks and build the HTML; LAM=0.05 builds it at another λ
+	@$(PY) -m tools.build $(GIVEN_LAM)
+
+serve: book ## build the book and serve it on this machine; PORT=8000
+	@echo "http://127.0.0.1:$(PORT)/ (Ctrl-C stops)"
+	@$(PY) -m http.server "$$PORT" --bind 127.0.0.1 \
+	  --directory "$$($(PY) -m tools.build --where $(GIVEN_LAM))"
+
+chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds=5"
+	@$(PY) -m tools.chapter --name "$$NAME" $(GIVEN_LAM) --params "$$PARAMS"
+
+test: env lint ## every check: lint, unit tests, notebooks, reruns, built pages
+	@echo "== unit tests, doctests, tools, reruns, built pages"
+	@$(PY) -m pytest $(SPREAD) --doctest-modules tests lai $(ARGS)
+	@echo "== nbval: every notebook runs, and its verdicts are what is committed"
+	@LAI_DATA=none $(PY) -m pytest $(SPREAD) --nbval-lax --nbval-current-env \
+	  --nbval-cell-timeout=900 notebooks
+
+lint: env ## style, types, clean notebooks
+	@echo "== lint"
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy lai tools
+	@$(PY) -m tools.refresh --check
+
+format: env ## put the code in shape
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+refresh: env ## re-execute the committed notebooks and write them back clean; NAME=lambda for one
+	@$(PY) -m tools.refresh $(if $(NAME),--name "$$NAME")
+
+reproduce: env ## rebuild the committed tables from the Kaggle data
+	@$(PY) -m tools.reproduce $(ARGS)
+
+clean: ## remove what was built, and keep the environment
+	rm -rf _build _runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+	find lai tools tests book -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment as well
+	rm -rf .venv .venv.lock *.egg-info

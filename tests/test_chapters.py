@@ -1,0 +1,57 @@
+"""Every chapter rerun through papermill: another λ gives other results, a wrong one stops at once."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tools import chapter
+
+ROOT = Path(__file__).parent.parent
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+# Chapters that train, with parameters that make the same cells run in seconds.
+QUICK = {
+    "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
+    "70_experiments_smoothness": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
+}
+
+
+def results(path: Path) -> list[str]:
+    """The text of every output, by cell."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return ["".join(str(output) for output in cell.outputs) for cell in cells]
+
+
+@pytest.fixture(autouse=True)
+def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAI_DATA", "none")
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapter_follows_lam(name: str, tmp_path: Path) -> None:
+    def rerun(lam: str) -> list[str]:
+        options = ["--params", QUICK.get(name, ""), "--runs", str(tmp_path / lam)]
+        assert chapter.main(["--name", name, "--lam", lam, *options]) == 0
+        (done,) = (tmp_path / lam).iterdir()
+        return results(done)
+
+    small, large = rerun("0.3"), rerun("1.7")
+    changed = sum(one != other for one, other in zip(small, large, strict=True))
+    assert changed >= 2, "λ should do more than be checked"
+    assert [text for text in small + large if "': 'nan'" in text or "stderr" in text] == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+@pytest.mark.parametrize("lam", ["-1", "nan"])
+def test_plain_papermill_stops_at_a_wrong_lam(name: str, lam: str, tmp_path: Path) -> None:
+    source, output = ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", str(source), str(output), "-p", "lam", lam]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "λ must be" in done.stderr and "lam" in done.stderr
+    cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
+    failed = next(n for n, cell in enumerate(cells) if any(item.output_type == "error" for item in cell.outputs))
+    tags = [cell.metadata.get("tags", []) for cell in cells]
+    assert failed <= tags.index(["injected-parameters"]) + 2, "something was computed before λ was checked"

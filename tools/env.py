@@ -1,0 +1,101 @@
+"""Create or update the environment in .venv, with the standard library alone.
+
+Runs under whatever `python3` the reader has, so its syntax stays plain enough for an old one to
+reach the error message in `check_version`.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMP = VENV / "lai-stamp"
+OLDEST, NEWEST = (3, 11), (3, 13)
+
+
+def stop(message: str) -> None:
+    sys.exit(f"\nerror: {message}\n")
+
+
+def check_version() -> None:
+    """Stop with directions unless this interpreter is one that the pins support."""
+    version = tuple(sys.version_info[:2])
+    if OLDEST <= version <= NEWEST:
+        return
+    names = [f"python3.{minor}" for minor in range(NEWEST[1], OLDEST[1] - 1, -1)]
+    found = [name for name in names if shutil.which(name)]
+    hint = f"try: make PYTHON={found[0]} ..." if found else f"install one of {', '.join(names)}"
+    stop(f"Python 3.11 to 3.13 is needed; {sys.executable} is {version[0]}.{version[1]}; {hint}")
+
+
+def wanted() -> str:
+    """A fingerprint of the two files that decide what is installed."""
+    files = [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def is_current() -> bool:
+    return STAMP.exists() and PYTHON.exists() and STAMP.read_text() == wanted()
+
+
+def works() -> bool:
+    """Whether .venv holds an interpreter of a supported version, with pip."""
+    check = f"import sys, pip; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
+    try:
+        return subprocess.call([str(PYTHON), "-c", check], stderr=subprocess.DEVNULL) == 0
+    except OSError:  # no .venv, or a link in it to an interpreter that is gone
+        return False
+
+
+def create() -> None:
+    check_version()
+    try:
+        import ensurepip  # noqa: F401  Debian and Ubuntu leave it out
+    except ImportError:
+        stop(
+            f"{sys.executable} cannot create environments because its venv module is incomplete; "
+            "on Debian and Ubuntu install the package python3-venv, then run the command again"
+        )
+    print(f"creating .venv with {sys.executable}", flush=True)
+    shutil.rmtree(str(VENV), ignore_errors=True)
+    if subprocess.call([sys.executable, "-m", "venv", str(VENV)]):
+        stop("python -m venv failed; its message is above")
+
+
+def install() -> None:
+    print("installing the pinned packages (some minutes the first time)", flush=True)
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    # setuptools is among the pins, so nothing more is fetched to install lai itself.
+    own = ["--no-deps", "--no-build-isolation", "--editable", "."]
+    for arguments in (["--requirement", "requirements.txt"], own):
+        if subprocess.call(pip + arguments, cwd=str(ROOT)):
+            stop("pip could not install the packages; its message is above")
+
+
+def main() -> None:
+    if is_current():
+        return
+    try:
+        import fcntl
+    except ImportError:
+        stop("this Makefile needs Linux, macOS or WSL")
+    with open(str(ROOT / ".venv.lock"), "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            print("waiting for another make to finish the environment", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if is_current():
+            return
+        if not works():
+            create()
+        install()
+        STAMP.write_text(wanted())
+
+
+if __name__ == "__main__":
+    main()
