@@ -63,14 +63,16 @@ format: env ## put the code in shape
 	@$(PY) -m ruff format .
 
 refresh: env ## re-execute the committed notebooks and write them back clean; NAME=lambda for one
-	@$(PY) -m tools.refresh $(if $(NAME),--name "$$NAME")
+	@$(PY) -m tools.refresh $(if $(findstring command,$(origin NAME)),--name "$$NAME")
 
 reproduce: env ## rebuild the committed tables from the Kaggle data
 	@$(PY) -m tools.reproduce $(ARGS)
 
-clean: ## remove what was built, and keep the environment
-	rm -rf _build _runs .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
+clean: ## remove what was built; keep the environment and finished cells
+	@# _runs/cells is what `make reproduce` goes on from
+	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
 	find lai tools tests book -name __pycache__ -prune -exec rm -rf {} +
+	if [ -d _runs ]; then find _runs -mindepth 1 -maxdepth 1 ! -name cells -exec rm -rf {} +; fi
 
-distclean: clean ## remove the environment as well
-	rm -rf .venv .venv.lock *.egg-info
+distclean: clean ## remove the environment and all runs as well
+	rm -rf _runs .venv .venv.lock *.egg-info

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
@@ -70,18 +69,9 @@ class CellStore:
 
 @cache
 def fingerprint() -> dict[str, str]:
-    """What a result depends on besides its settings: versions, and a digest of this package's code."""
+    """What a result depends on besides its settings: versions, and a digest of this package's sources."""
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.glob("*.py")):
         if path.stem not in _NOT_IN_RESULTS:
-            digest.update(_code(path.read_text(encoding="utf-8")).encode())
+            digest.update(path.read_bytes())
     return {"torch": version("torch").split("+")[0], "numpy": version("numpy"), "lai": digest.hexdigest()[:16]}
-
-
-def _code(source: str) -> str:
-    """The code without comments, docstrings and layout, none of which can change a result."""
-    tree = ast.parse(source)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
-            del node.body[0]
-    return ast.dump(tree)

@@ -257,7 +257,7 @@ def load_housing(source: str = "auto", *, split_seed: int = 0) -> Housing:
         ),
         feature_names=FEATURES,
         target_name=TARGET,
-        units=UNITS,
+        units=dict(UNITS),  # a plain dict, so that the whole can be copied and pickled
         source=source,
         sha256=sha256,
         provenance=provenance,

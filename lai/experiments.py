@@ -167,6 +167,8 @@ def smoothness(
         for value in values:
             if not isinstance(check_lam(value), float):
                 raise ValueError(f"lams = {values!r}: each arm takes one number, not a list")
+        if not values or len({arm_name(v) for v in values}) != len(values):
+            raise ValueError(f"lams = {values!r}: give at least one λ, and none twice (to 6 digits)")
     chosen = [check_count("seed", s) for s in seeds]
     if len(set(chosen)) != len(chosen) or not chosen:
         raise ValueError(f"seeds = {chosen}: give at least one, and none twice")
@@ -271,7 +273,8 @@ def _smoothness_cell(
                 "rms_k": k.double().square().sum(1).mean().sqrt().item(),
             }
         )
-        curve = pd.concat([first, history])[["epoch", "val_rmse"]]
+        parts = [part for part in (first, history) if len(part)]
+        curve = pd.concat(parts)[["epoch", "val_rmse"]] if parts else history[["epoch", "val_rmse"]]
         curves.append(curve.assign(**arm, seed=seed))
     return Runs(pd.DataFrame(rows), pd.concat(curves, ignore_index=True))
 
@@ -284,9 +287,10 @@ def set_precise_statistics(model: nn.Module, x: Tensor, batch_size: int) -> None
     """Replace BatchNorm's running statistics by averages over one pass through ``x``.
 
     Running statistics are an exponential average over the last few batches, and jitter with them; this is the
-    read-out without that noise. Does nothing to a model without BatchNorm.
+    read-out without that noise. A short last batch counts like a full one. Does nothing to a model without BatchNorm.
     """
-    torch.optim.swa_utils.update_bn(x.split(batch_size), model)
+    batches = [batch for batch in x.split(batch_size) if len(batch) > 1]  # BatchNorm cannot take one row alone
+    torch.optim.swa_utils.update_bn(batches, model)
 
 
 def run_parallel(function: Callable, calls: Sequence[tuple], *, n_jobs: int = 1, progress: bool = False) -> list:

@@ -52,6 +52,10 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
         ...
     ValueError: lam has 2 entries: it must be one number or have 3, one per feature
     """
+    if type(lam) in (int, float):  # the usual case: nothing but a comparison
+        if not 0 < lam < math.inf:
+            raise ValueError(f"{name} = {lam}: λ must be finite and greater than 0")
+        return float(lam)
     if isinstance(lam, Tensor):
         if lam.dtype == torch.bool or lam.dtype.is_complex:
             raise TypeError(f"{name} has dtype {lam.dtype}: λ must be a real number")
@@ -106,7 +110,7 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
     -------
     Tensor
         Shape and dtype of ``k``. Computed in float32 or wider, and without forming k², so it is finite for
-        every k; NaN gives NaN. At \|k\| = boundary the two branches tie and autograd averages their slopes.
+        every k if its largest value, max(λ, 1/λ), is representable; NaN gives NaN. At \|k\| = boundary the two branches tie and autograd averages their slopes.
 
     Raises
     ------
@@ -159,13 +163,16 @@ def unchecked_factor(k: Tensor, lam: float | Tensor, base: Base) -> Tensor:
     bound: float | Tensor
     low: float | Tensor
     if isinstance(lam, Tensor):
-        # The root is taken in λ's own precision, then brought to k's: 1-D float64 λ would widen the rest.
-        lam = lam if lam.dtype.is_floating_point else lam.double()
+        # The root is taken in the wider of the two precisions, then brought to k's: 1-D float64 λ would widen the rest.
+        lam = lam.to(torch.promote_types(lam.dtype, k.dtype))
         bound = (lam.sqrt() if base == "mse" else lam).to(device=k.device, dtype=k.dtype)
         low = bound.clamp(max=1.0)
     else:
         bound = math.sqrt(lam) if base == "mse" else float(lam)
         low = min(1.0, bound)
+        limits = torch.finfo(k.dtype)
+        if not limits.tiny <= bound <= limits.max:
+            raise ValueError(f"lam = {lam}: its boundary, {bound:g}, cannot be represented in {k.dtype}")
     sin, cos = sin_cos(k)
     f = torch.maximum(sin, bound * cos) / low
     return f * f if base == "mse" else f

@@ -57,7 +57,7 @@ def input_gradient(output: Tensor, inputs: Tensor, *, create_graph: bool | None 
             f"output has shape {tuple(output.shape)} and inputs {tuple(inputs.shape)}: "
             "both must begin with the same batch size N"
         )
-    if output.ndim > 2:
+    if output.ndim > 2 or output.shape[1:] == (0,):
         raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M)")
     if not inputs.requires_grad:
         raise ValueError(
@@ -146,7 +146,7 @@ def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
     RuntimeError
         If samples mix; names the layers that are known to do so, and the ways out.
     ValueError
-        If there are fewer than two samples to compare.
+        If there are fewer than two samples to compare, or a slope is not finite.
 
     Source: ours; the paper does not mention it. The chapter on limitations shows what it does to λ.
 
@@ -193,6 +193,11 @@ def _others_matter(output: Tensor, x: Tensor, i: int) -> bool:
         return False
     # Exactly zero where samples stand alone: row j then receives nothing but products with zero.
     others = torch.cat([grad[:i], grad[i + 1 :]])
+    if not torch.isfinite(others).all():
+        raise ValueError(
+            "the model's slope is not finite on these inputs, so whether samples are independent cannot be told; "
+            "look for a square root, logarithm or division at zero"
+        )
     return bool((others != 0).any())
 
 

@@ -116,7 +116,7 @@ def _lai_loss(
         return loss.mean() if reduction == "mean" else loss.sum()
     total = e.sum()
     # Σ e_i F_i = total · (weighted mean of F): the norm is taken of a vector that is never zero.
-    some = total > 0
+    some = total > torch.finfo(dtype).tiny  # dividing by less overflows in backward
     weights = torch.where(some, e / torch.where(some, total, 1.0), 1.0 / len(e))
     loss = total * _combine((weights @ factors)[None], norm, l1_ratio, normalize)[0]
     return loss / len(e) if reduction == "mean" else loss
@@ -166,7 +166,8 @@ class LaiLoss(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> LaiLoss:
         exact = self.lam
         super()._apply(fn, recurse)
-        self.lam = exact.to(device=self.lam.device)
+        if not exact.is_meta:
+            self.lam = exact.to(device=self.lam.device)
         return self
 
     def forward(self, input: Tensor, target: Tensor, grad: Tensor) -> Tensor:

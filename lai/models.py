@@ -126,7 +126,7 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = [] if standardize is None else [Standardize.from_data(standardize)]
         with torch.random.fork_rng(enabled=seed is not None, devices=[]):
             if seed is not None:
-                torch.manual_seed(check_count("seed", seed))
+                torch.default_generator.manual_seed(check_count("seed", seed))  # the CPU's alone
             width = n_features
             for n in hidden:
                 layers.append(nn.Linear(width, check_count("hidden", n, least=1)))

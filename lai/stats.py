@@ -29,7 +29,8 @@ def bootstrap_mean(
     Parameters
     ----------
     values : sequence of float
-        One per seed. With fewer than about 8 the interval is too narrow; it is honest only about the sign.
+        One per seed. With few of them the interval is too narrow: from three it excludes zero whenever the signs agree,
+        which without any effect happens one time in four.
     level : float in (0, 1)
     n : int
         Resamples.
@@ -61,8 +62,8 @@ def bootstrap_mean(
 def paired(results: pd.DataFrame, metric: str, arm: str, control: str) -> np.ndarray:
     """``metric`` of one arm less that of another, seed by seed.
 
-    Pairing takes out what the two arms share, here the initial weights and the batches, which is most of the
-    spread over seeds.
+    Pairing takes out what the two arms share, here the initial weights and the batches. While the arms stay close that
+    is most of the spread over seeds; once they have gone their own ways it helps little.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int) -> str
     -------
     str
         "holds" if every step's 95 % interval lies on the claimed side of zero, "fails" if any lies wholly on
-        the other side, else "not shown": the seeds do not settle it.
+        the other side, else "not shown": the seeds do not settle it, as one seed never does.
 
     Examples
     --------
@@ -129,6 +130,8 @@ def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int) -> str
     """
     if sign not in (1, -1):
         raise ValueError(f"sign = {sign!r}: must be 1 or -1")
+    if any(len(step) < 2 for step in steps):
+        return "not shown"
     intervals = [bootstrap_mean(sign * np.asarray(step)) for step in steps]
     if any(i.high < 0 for i in intervals):
         return "fails"

@@ -48,7 +48,7 @@ def fit(
     train : (x, y), Tensors (N, \*features) and the shape of the model's output
     val : (x, y), optional
         Its RMSE is recorded after every epoch.
-    criterion : LaiLoss, or any callable (input, target, grad) -> scalar, optional
+    criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss, optional
         None is plain MSE. Where the schedule does not apply it, the loss is plain: MAE for a criterion whose
         ``base`` is "mae", else MSE.
     schedule : LaiSchedule, optional
@@ -69,7 +69,8 @@ def fit(
     first_epoch : int
         The number of the first epoch, to continue an earlier run with the same order and schedule.
     optimizer
-        To continue with its state; its learning rate becomes ``lr``. Default: a new Adam.
+        To continue with its state; its learning rate becomes ``lr``. It must hold this model's parameters: to branch
+        off a copy, use ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
     allow_coupling
         Train although one sample's output depends on another's input. Off, such a model is refused wherever
         the Lai loss would apply (:func:`lai.assert_independent_samples`).
@@ -118,28 +119,27 @@ def fit(
     model.to(where)
     x, y = x.to(where), y.to(where)
     held_out = None if val is None else tuple(t.to(where) for t in _check_data("val", val))
-    base = getattr(criterion, "base", "mse")
-    check_choice("criterion.base", base, ("mse", "mae"))
-    plain: Criterion = _mae if base == "mae" else _mse
+    plain = _check_criterion(criterion, schedule, allow_coupling)
     if isinstance(criterion, nn.Module):
         criterion.to(where)
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    _check_optimizer(optimizer, model)
     for group in optimizer.param_groups:
         group["lr"] = lr
     model.train()
-    with torch.no_grad(), torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        _check_output(model, x, y)
-    if criterion is not None and not allow_coupling and len(x) > 1:
-        assert_independent_samples(model, x)
+    cuda = [where] if where.type == "cuda" else []
+    with torch.random.fork_rng(devices=cuda), torch.enable_grad():
+        _rehearse(model, x, y, held_out, criterion)
+        if criterion is not None and not allow_coupling and len(x) > 1:
+            assert_independent_samples(model, x)
 
-    starts = range(0, len(x) - (batch_size - 1 if drop_last else 0), batch_size)
-    sizes = [min(batch_size, len(x) - s) for s in starts]
-    rows: list[dict[str, float]] = []
-    with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
+        starts = range(0, len(x) - (batch_size - 1 if drop_last else 0), batch_size)
+        sizes = [min(batch_size, len(x) - s) for s in starts]
+        rows: list[dict[str, float]] = []
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
             rng = np.random.default_rng([seed, epoch])
-            torch.manual_seed(int(rng.integers(2**63)))
+            _seed(int(rng.integers(2**63)), where)
             order = torch.from_numpy(rng.permutation(len(x))).to(where)
             xs, ys = x[order], y[order]
             plan = _plan(schedule, criterion, epoch, sizes)
@@ -250,19 +250,61 @@ def _check_data(name: str, data: Data) -> Data:
     for part, t in (("x", x), ("y", y)):
         if not torch.isfinite(t).all():
             raise ValueError(f"{name}: {part} holds NaN or infinity; clean the data first")
-    return x, y
+    return x.detach(), y.detach()
 
 
-def _check_output(model: nn.Module, x: Tensor, y: Tensor) -> None:
-    before = [b.clone() for b in model.buffers()]
-    shape = model(x[:2]).shape
-    for buffer, value in zip(model.buffers(), before, strict=True):
-        buffer.copy_(value)  # a look at the shape must not move running statistics
-    if shape != y[:2].shape:
+def _check_criterion(criterion: Criterion | None, schedule: LaiSchedule | None, allow_coupling: bool) -> Criterion:
+    """The plain loss that goes with ``criterion``, or an error if it cannot be averaged over a batch."""
+    base = getattr(criterion, "base", "mse")
+    check_choice("criterion.base", base, ("mse", "mae"))
+    check_choice("criterion.reduction", getattr(criterion, "reduction", "mean"), ("mean",))
+    if criterion is not None and allow_coupling and schedule is not None and schedule.sampling == "points":
         raise ValueError(
-            f"the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): "
-            "they must be the same, as (N,) against (N, 1) would broadcast"
+            "schedule.sampling = 'points': the sampled points take a pass of their own, so with allow_coupling they "
+            "would be mixed among themselves; use sampling='batches'"
         )
+    return _mae if base == "mae" else _mse
+
+
+def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    if not all(id(p) in held for p in model.parameters() if p.requires_grad):
+        raise ValueError(
+            "optimizer does not hold this model's parameters, so nothing would be trained; "
+            "copy both in one call: copy.deepcopy((model, optimizer))"
+        )
+
+
+def _rehearse(
+    model: nn.Module, x: Tensor, y: Tensor, val: tuple[Tensor, ...] | None, criterion: Criterion | None
+) -> None:
+    """One small batch of everything that training will do, so that what cannot work fails before it begins."""
+    before = [b.clone() for b in model.buffers()]
+    parts = {"train": (x, y)} if val is None else {"train": (x, y), "val": (val[0], val[1])}
+    for name, (inputs, target) in parts.items():
+        if inputs.shape[1:] != x.shape[1:]:
+            raise ValueError(f"{name}: x is (N, *{tuple(inputs.shape[1:])}), in train (N, *{tuple(x.shape[1:])})")
+        shape = model(inputs[:2]).shape
+        if shape != target[:2].shape:
+            raise ValueError(
+                f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(target.shape[1:])}): "
+                "they must be the same, as (N,) against (N, 1) would broadcast"
+            )
+    if criterion is not None:
+        loss, _ = _lai_batch(model, x[:2], y[:2], criterion)
+        if loss.ndim != 0:
+            raise ValueError(f"criterion returned shape {tuple(loss.shape)}: it must return one number, the mean")
+    with torch.no_grad():
+        for buffer, value in zip(model.buffers(), before, strict=True):
+            buffer.copy_(value)  # a rehearsal must not move running statistics
+
+
+def _seed(seed: int, where: torch.device) -> None:
+    """Seed the CPU and the device in use, and no other: torch.manual_seed would reseed every GPU."""
+    torch.default_generator.manual_seed(seed)
+    if where.type == "cuda":
+        with torch.cuda.device(where):
+            torch.cuda.manual_seed(seed)
 
 
 def _refuse_loss(loss: Tensor, epoch: int, batch: int, criterion: Criterion | None, k: Tensor | None) -> None:

@@ -45,10 +45,3 @@ def test_a_failed_write_leaves_nothing_and_a_damaged_file_is_ignored(tmp_path: P
     for text in ("", '{"settings"', json.dumps([1]), "{}"):
         file.write_text(text)
         assert store.get({"seed": 1}) is None
-
-
-def test_code_digest_sees_code_and_not_comments() -> None:
-    one = 'def f(x):\n    """Old."""\n    return x + 1  # why\n'
-    same = 'def f(x):\n    """New words."""\n\n    return (x + 1)\n'
-    other = 'def f(x):\n    """Old."""\n    return x + 2\n'
-    assert cells._code(one) == cells._code(same) != cells._code(other)

@@ -69,3 +69,12 @@ def test_auto_is_the_gpu() -> None:
     model = lai.MLP(4, seed=0)
     lai.fit(model, data(100), epochs=1, batch_size=50, lr=1e-3, seed=0)
     assert next(model.parameters()).is_cuda
+
+
+def test_seeding_leaves_the_gpus_random_state_alone() -> None:
+    torch.cuda.manual_seed(3)
+    before = torch.cuda.get_rng_state()
+    lai.MLP(4, seed=0)
+    for device in ("cpu", "cuda"):
+        lai.fit(lai.MLP(4, seed=0), data(100), epochs=1, batch_size=50, lr=1e-3, seed=0, device=device)
+    assert torch.equal(torch.cuda.get_rng_state(), before)

@@ -55,10 +55,11 @@ def test_arms_share_pretraining_and_a_schedule_without_lai_batches_is_the_contro
     assert (before["MSE"] == before["λ = 0.01"]).all() and (after["MSE"] != after["λ = 0.01"]).all()
 
 
-def test_equals_a_run_written_with_fit(small: Housing) -> None:
+@pytest.mark.parametrize("protocol", ["published", "sound"])
+def test_equals_a_run_written_with_fit(small: Housing, protocol: str) -> None:
     """Branching off a copy with the optimiser's state is the same as training each arm from the start."""
-    table = smoothness(small, protocols=["sound"], lams=[0.01], alpha=0.5, **FEW).table
-    recipe = PROTOCOLS["sound"]
+    table = smoothness(small, protocols=[protocol], lams=[0.01], alpha=0.5, **FEW).table
+    recipe = PROTOCOLS[protocol]
     model = recipe.model(small.train.x, seed=1)
     lai.fit(
         model,
@@ -71,10 +72,21 @@ def test_equals_a_run_written_with_fit(small: Housing) -> None:
         seed=1,
         drop_last=True,
         device="cpu",
+        allow_coupling=protocol == "published",
     )
     row = table.query("arm == 'λ = 0.01' and seed == 1").iloc[0]
+    assert row["rmse_running"] == pytest.approx(lai.rmse(model, *small.val), rel=1e-6)
+    assert row["variance_running"] == pytest.approx(lai.output_variance(model, small.test.x), rel=1e-6)
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)):
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over the batches that follow
+    model.train()
+    with torch.no_grad():
+        for batch in small.train.x.split(recipe.batch_size):
+            model(batch)
     assert row["rmse"] == pytest.approx(lai.rmse(model, *small.val), rel=1e-6)
     assert row["variance"] == pytest.approx(lai.output_variance(model, small.test.x), rel=1e-6)
+    assert (row["rmse"] != row["rmse_running"]) == (protocol == "published")
 
 
 def test_workers_and_the_store_change_nothing(small: Housing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,6 +109,8 @@ def test_workers_and_the_store_change_nothing(small: Housing, tmp_path: Path, mo
         ({"protocols": ["best"]}, "protocol = 'best'"),
         ({"lams": [0.1, -1.0]}, "lam = -1.0"),
         ({"lams": [[0.1, 0.2]]}, "each arm takes one number"),
+        ({"lams": []}, "at least one λ"),
+        ({"lams": [0.1, 0.10000001]}, "none twice"),
         ({"alpha": 2.0}, "alpha = 2.0"),
         ({"seeds": [1, 1]}, r"seeds = \[1, 1\]"),
         ({"seeds": []}, r"seeds = \[\]"),
@@ -201,6 +215,9 @@ def made_up(rmse: dict[float | None, float], variance: dict[float | None, float]
             "seed": seed,
             "rmse": rmse[lam] + noise * rng.normal(),
             "variance": variance[lam] + noise * rng.normal(),
+            "rmse_running": 0.7 + noise * rng.normal(),
+            "variance_running": 0.7 + noise * rng.normal(),
+            "rms_k": variance[lam] + noise * rng.normal(),
         }
         for lam in rmse
         for seed in range(8)
@@ -214,12 +231,19 @@ DOWN = {None: 0.80, 0.1: 0.79, 0.01: 0.7, 0.001: 0.4}
 
 def test_verdicts_follow_the_numbers() -> None:
     assert smoothness_verdicts(made_up(UP, DOWN), "sound") == dict.fromkeys(SMOOTHNESS_CLAIMS, "holds")
-    assert list(smoothness_verdicts(made_up(DOWN, UP), "sound").values()) == ["fails", "fails", "fails"]
+    assert list(smoothness_verdicts(made_up(DOWN, UP), "sound").values()) == ["fails"] * 4
+    unclear = ["not shown", "not shown", "holds"]
+    running = smoothness_verdicts(made_up(UP, DOWN), "sound", readout="running")
+    assert running["v2-loss-rises"] != "holds" != running["v2-var-falls"] and running["slopes-fall"] == "holds"
     flat = dict.fromkeys(UP, 0.7)
-    assert list(smoothness_verdicts(made_up(flat, flat), "sound").values()) == ["not shown", "not shown", "holds"]
-    assert smoothness_verdicts(made_up(flat, flat, noise=0.1), "sound")["v2-adheres"] == ("not shown")
+    assert list(smoothness_verdicts(made_up(flat, flat), "sound").values()) == [*unclear, "not shown"]
+    assert smoothness_verdicts(made_up(flat, flat, noise=0.1), "sound")["v2-adheres"] == "not shown"
     one = made_up(UP, DOWN).query("lam.isna() or lam == 0.1")
-    assert list(smoothness_verdicts(one, "sound").values()) == ["not tested", "not tested", "holds"]
+    assert list(smoothness_verdicts(one, "sound").values()) == ["not tested", "not tested", "holds", "not tested"]
+    alone = made_up(UP, DOWN).query("seed == 0")
+    assert set(smoothness_verdicts(alone, "sound").values()) == {"not shown"}
+    with pytest.raises(ValueError, match="readout = 'best'"):
+        smoothness_verdicts(one, "sound", readout="best")
 
 
 def test_table_puts_the_papers_figures_beside_ours() -> None:

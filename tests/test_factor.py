@@ -184,3 +184,20 @@ def test_bad_base_and_bad_k() -> None:
     with pytest.raises(TypeError, match="slope is a real number"):
         lai.lai_factor(torch.ones(1, dtype=torch.complex64), 1.0)
     assert lai.lai_factor(3, 1.0).item() == pytest.approx(0.9)  # Python numbers will do
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("narrow", [torch.float16, torch.bfloat16, torch.float32])
+def test_a_narrow_lam_tensor_costs_no_precision(base: str, narrow: torch.dtype) -> None:
+    lam = torch.tensor([0.3, 3.0]).to(narrow)  # rounded once, here
+    k = torch.tensor([[0.0, 0.0], [5.0, 0.2]], dtype=torch.float64)
+    want = torch.stack([lai.lai_factor(k[:, j], lam[j].item(), base=base) for j in range(2)], 1)
+    torch.testing.assert_close(lai.lai_factor(k, lam, base=base), want, rtol=1e-15, atol=0)
+
+
+def test_a_lam_beyond_the_dtype_is_refused_and_not_nan() -> None:
+    with pytest.raises(ValueError, match="1e-92.*float32"):
+        lai.lai_factor(torch.zeros(1), 1e-92)
+    assert lai.lai_factor(torch.zeros(1, dtype=torch.float64), 1e-92).item() == 1
+    with pytest.raises(ValueError, match="1e.40.*float32"):
+        lai.lai_factor(torch.zeros(1), 1e40, base="mae")

@@ -3,6 +3,7 @@
 import gc
 import math
 import warnings
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -135,20 +136,27 @@ def test_value_and_input_gradient_lets_an_encoder_train() -> None:
     assert encoder.weight.grad is not None and (encoder.weight.grad != 0).any()
 
 
-def test_no_reference_cycle_keeps_the_graph_alive() -> None:
-    x, model = points().requires_grad_(), net()
+def by_backward(output: Tensor, x: Tensor) -> Tensor:
+    """The leak: x.grad holds a graph that holds x."""
+    output.sum().backward(create_graph=True)
+    assert x.grad is not None
+    return x.grad
+
+
+@pytest.mark.filterwarnings("ignore:Using backward")
+@pytest.mark.parametrize(("method", "freed"), [(lai.input_gradient, True), (by_backward, False)])
+def test_no_reference_cycle_keeps_the_graph_alive(method: Callable, freed: bool) -> None:
     gc.collect()
     gc.disable()
     try:
-        output = model(x)
-        loss = lai.input_gradient(output, x).square().sum()
-        loss.backward()
-        node = output.grad_fn
-        assert node is not None
-        del loss, output
-        assert len(gc.get_referrers(node)) <= 1  # this frame alone
+        x = points().requires_grad_()
+        loss = method(net()(x).squeeze(1), x).square().sum()
+        kept = weakref.ref(x)
+        del x, loss
+        assert (kept() is None) == freed
     finally:
         gc.enable()
+        gc.collect()
 
 
 def test_bad_arguments_are_named() -> None:
@@ -160,6 +168,8 @@ def test_bad_arguments_are_named() -> None:
         lai.input_gradient(model(x)[:3], x)
     with pytest.raises(ValueError, match=r"must be \(N,\), \(N, 1\) or \(N, M\)"):
         lai.input_gradient(model(x)[:, :, None], x)
+    with pytest.raises(ValueError, match=r"shape \(7, 0\)"):
+        lai.input_gradient(model(x)[:, :0], x)
     with pytest.raises(TypeError, match="float"):
         lai.input_gradient(1.0, x)  # type: ignore[arg-type]
 
@@ -217,6 +227,17 @@ def test_the_probe_leaves_everything_as_it_was() -> None:
     assert torch.rand(1) == want and x.grad is None and model.training
     for k, v in model.state_dict().items():
         assert torch.equal(v, before[k])
+
+
+def test_the_probe_does_not_accuse_a_model_whose_slope_is_infinite() -> None:
+    class Root(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.sum(1).sqrt()
+
+    x = points().abs()
+    x[2] = 0
+    with pytest.raises(ValueError, match="slope is not finite"):
+        lai.assert_independent_samples(Root(), x)
 
 
 def test_the_probe_needs_two_samples() -> None:

@@ -214,3 +214,15 @@ def test_batch_order_is_refused_where_it_does_not_decompose(monkeypatch: pytest.
     lai.lai_loss(y, y, y)
     with pytest.raises(ValueError, match="order = 'batch'.*2 processes"):
         lai.lai_loss(y, y, y, order="batch")
+
+
+def test_tiny_errors_do_not_overflow_the_batch_order() -> None:
+    y_hat = torch.full((4,), 1e-20, requires_grad=True)
+    loss = lai.lai_loss(y_hat, torch.zeros(4), torch.ones(4, 2), order="batch", base="mse")
+    (g,) = torch.autograd.grad(loss, y_hat)
+    assert torch.isfinite(g).all()
+
+
+def test_deferred_initialisation() -> None:
+    module = lai.LaiLoss(0.1).to("meta").to_empty(device="cpu")
+    assert module.lam.shape == () and module.lam.device.type == "cpu"

@@ -35,3 +35,10 @@ def test_rerun_commands_name_real_chapters_and_parameters() -> None:
             assert item.partition("=")[0] in known, f"{line}: no parameter {item}"
     (path,) = re.findall(r"papermill (notebooks/\S+)", TEXT)
     assert (ROOT / path).exists()
+
+
+def test_links_and_figure_are_there() -> None:
+    targets = re.findall(r"\]\(([^)\s]+)\)", TEXT)
+    local = [t for t in targets if not t.startswith("http")]
+    assert "book/figures/readme.svg" in local
+    assert [t for t in local if not (ROOT / t).exists()] == []

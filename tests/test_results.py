@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lai.data import KAGGLE_SHA256
+from lai.experiments import arm_name
 from lai.paper import V2_SMOOTHNESS
 from lai.reports import lam_with_effect, smoothness_verdicts
 from lai.stats import bootstrap_mean, paired
@@ -36,33 +37,52 @@ def test_complete_and_with_provenance(table: pd.DataFrame) -> None:
     assert (curves.groupby(["protocol", "arm"]).size() == 200).all()
 
 
-def test_published_protocol_lands_on_the_papers_mse_row(table: pd.DataFrame) -> None:
-    for metric, printed in zip(("rmse", "variance"), V2_SMOOTHNESS[None], strict=True):
-        mse = of(table, "published", metric)["MSE"]
-        assert abs(mse.mean() - printed) < 1.5 * mse.std()
+def test_published_protocol_lands_on_the_papers_mse_error(table: pd.DataFrame) -> None:
+    """And, with recomputed statistics, on a variance about a tenth lower."""
+    rmse, variance = (of(table, "published", m)["MSE"] for m in ("rmse", "variance"))
+    assert abs(rmse.mean() - V2_SMOOTHNESS[None][0]) < 0.5 * rmse.std()
+    assert 0.85 < variance.mean() / V2_SMOOTHNESS[None][1] < 0.95
 
 
-def test_published_protocol_loses_the_papers_order(table: pd.DataFrame) -> None:
-    rmse, variance = (of(table, "published", m) for m in ("rmse", "variance"))
-    assert variance["λ = 0.01"].mean() > variance["MSE"].mean()
-    assert rmse["λ = 0.001"].mean() > rmse["MSE"].mean() and variance["λ = 0.001"].mean() < variance["MSE"].mean()
-    for metric in ("rmse", "variance"):  # "though ten seeds do not settle even that"
-        _, low, high = bootstrap_mean(paired(table.query("protocol == 'published'"), metric, "λ = 0.001", "MSE"))
-        assert low < 0 < high
-    verdicts = list(smoothness_verdicts(table, "published").values())
-    assert verdicts[:2] != ["holds", "holds"]
+def test_published_protocol_read_with_recomputed_statistics(table: pd.DataFrame) -> None:
+    """The order breaks at one step, narrowly; λ = 0.001 differs from MSE on average only."""
+    verdicts = smoothness_verdicts(table, "published")
+    assert [verdicts[c] for c in ("v2-loss-rises", "v2-var-falls", "slopes-fall")] == ["not shown", "fails", "holds"]
+    runs = table.query("protocol == 'published'")
+    assert paired(runs, "variance", "λ = 0.01", "λ = 0.1").mean() > 0
+    for metric, sign in (("rmse", 1), ("variance", -1)):
+        mean, low, high = bootstrap_mean(paired(runs, metric, "λ = 0.001", "MSE"))
+        assert sign * mean > 0 and low < 0 < high
 
 
-def test_the_papers_gap_at_a_tenth_is_far_below_the_spread(table: pd.DataFrame) -> None:
-    """Intro and page: far below the spread over seeds; README's figure shows the cloud."""
+def test_published_protocol_read_with_running_statistics(table: pd.DataFrame) -> None:
+    """The means come in the paper's order but for MSE against 0.1; at 0.001 every seed loses variance."""
+    variance = of(table, "published", "variance_running")
+    means = variance.mean()
+    assert means["λ = 0.1"] > means["λ = 0.01"] > means["λ = 0.001"] and means["λ = 0.1"] > means["MSE"]
+    assert (variance["λ = 0.001"] < variance["MSE"]).all()
+    for lam, (_, printed) in V2_SMOOTHNESS.items():
+        assert abs(means[arm_name(lam)] - printed) < 0.02
+    rmse = of(table, "published", "rmse_running").mean()
+    assert rmse["λ = 0.1"] < rmse["MSE"] < rmse["λ = 0.01"] < rmse["λ = 0.001"]
+    verdicts = smoothness_verdicts(table, "published", readout="running")
+    assert [verdicts[c] for c in ("v2-loss-rises", "v2-var-falls")] == ["not shown", "not shown"]
+
+
+def test_the_papers_gap_at_a_tenth_is_within_its_own_spread(table: pd.DataFrame) -> None:
+    """Intro and page: the paired difference spreads several times as far as the gap, with either sign."""
     gap = V2_SMOOTHNESS[None][0] - V2_SMOOTHNESS[0.1][0]
-    assert of(table, "published", "rmse")["MSE"].std() > 10 * gap
+    differences = paired(table.query("protocol == 'published'"), "rmse", "λ = 0.1", "MSE")
+    assert differences.std(ddof=1) > 3 * gap and differences.min() < 0 < differences.max()
 
 
 def test_sound_protocol_has_the_effect_in_order_and_at_much_larger_lam(table: pd.DataFrame) -> None:
-    verdicts = list(smoothness_verdicts(table, "sound").values())
-    assert verdicts[:2] == ["holds", "holds"]
+    verdicts = smoothness_verdicts(table, "sound")
+    assert [verdicts[c] for c in ("v2-loss-rises", "v2-var-falls", "slopes-fall")] == ["holds"] * 3
+    assert verdicts["v2-adheres"] == "not shown"  # worse than MSE beyond doubt, by about our bound
+    assert bootstrap_mean(paired(table.query("protocol == 'sound'"), "rmse", "λ = 0.1", "MSE")).low > 0
     variance = of(table, "sound", "variance").mean()
-    assert variance["λ = 0.001"] < 0.35 * variance["MSE"]  # "flatten the model", README
+    kept = variance / variance["MSE"]  # README and intro: hardly anything, three tenths, three quarters
+    assert kept["λ = 0.1"] > 0.95 and abs(kept["λ = 0.01"] - 0.7) < 0.05 and abs(kept["λ = 0.001"] - 0.25) < 0.05
     same = lam_with_effect(table, "sound", V2_SMOOTHNESS[0.001][1] / V2_SMOOTHNESS[None][1])
     assert same > 5 * 0.001  # "many times larger", intro

@@ -168,7 +168,7 @@ def test_stops_at_the_first_loss_that_is_not_finite() -> None:
 
         def forward(self, input: Tensor, target: Tensor, grad: Tensor) -> Tensor:
             self.calls += 1
-            return super().forward(input, target, grad) * (math.nan if self.calls == 10 else 1)
+            return super().forward(input, target, grad) * (math.nan if self.calls == 11 else 1)
 
     m, criterion = model(), Bomb(0.25)
     with pytest.raises(FloatingPointError, match=r"nan at epoch 1, batch 2 \(λ = 0.25, largest \|k\| = \d"):
@@ -212,6 +212,50 @@ def test_bad_arguments_are_named(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         lai.fit(m, arguments.pop("train"), **arguments)
     assert torch.equal(weights(m), before)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "change", "message"),
+    [
+        (lai.LaiLoss([0.1, 0.2, 0.3]), {}, r"lam has shape \(3,\)"),
+        (lai.LaiLoss(0.1, reduction="sum"), {}, "criterion.reduction = 'sum'"),
+        (lai.LaiLoss(0.1, reduction="none"), {}, "criterion.reduction = 'none'"),
+        (lambda input, target, grad: input - target, {}, r"criterion returned shape \(2,\)"),
+        (None, {"val": (torch.zeros(3, 2), torch.zeros(3, 1))}, "val: .*would broadcast"),
+        (None, {"val": (torch.zeros(3, 5), torch.zeros(3))}, r"val: x is \(N, \*\(5,\)\)"),
+    ],
+)
+def test_what_would_fail_late_fails_before_training(criterion: object, change: dict, message: str) -> None:
+    """With pre-training these would otherwise show at the first Lai batch or the first validation."""
+    m = model()
+    before = weights(m)
+    schedule = lai.LaiSchedule(0.5, pretrain_epochs=100)
+    with pytest.raises(ValueError, match=message):
+        lai.fit(m, wave(), criterion=criterion, schedule=schedule, epochs=101, **OPTIONS | change)  # type: ignore
+    assert torch.equal(weights(m), before)
+
+
+def test_an_optimizer_of_another_model_is_refused() -> None:
+    m = model()
+    adam = torch.optim.Adam(m.parameters())
+    with pytest.raises(ValueError, match=r"copy.deepcopy\(\(model, optimizer\)\)"):
+        lai.fit(copy.deepcopy(m), wave(), optimizer=adam, epochs=1, **OPTIONS)
+
+
+def test_points_of_a_coupled_model_are_refused() -> None:
+    m = lai.MLP(2, (8,), norm="batch", seed=0)
+    points = lai.LaiSchedule(0.1, sampling="points")
+    with pytest.raises(ValueError, match="sampling = 'points'"):
+        lai.fit(m, wave(), criterion=lai.LaiLoss(0.1), schedule=points, epochs=1, allow_coupling=True, **OPTIONS)
+
+
+def test_data_with_a_graph_and_no_grad_do_not_matter() -> None:
+    x, y = wave()
+    plain, other = model(), model()
+    lai.fit(plain, (x, y), criterion=lai.LaiLoss(0.1), epochs=1, **OPTIONS)
+    with torch.no_grad():
+        lai.fit(other, (x.clone().requires_grad_(), y), criterion=lai.LaiLoss(0.1), epochs=1, **OPTIONS)
+    assert torch.equal(weights(plain), weights(other))
 
 
 def test_train_must_be_a_pair() -> None:

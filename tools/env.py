@@ -33,9 +33,10 @@ def check_version() -> None:
 
 
 def wanted() -> str:
-    """A fingerprint of the two files that decide what is installed."""
+    """Where this checkout is, and a fingerprint of the two files that decide what is installed."""
     files = [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    return f"{ROOT}\n{digest}"
 
 
 def is_current() -> bool:
@@ -43,7 +44,9 @@ def is_current() -> bool:
 
 
 def works() -> bool:
-    """Whether .venv holds an interpreter of a supported version, with pip."""
+    """Whether .venv holds an interpreter of a supported version, with pip, and was made in this place."""
+    if STAMP.exists() and STAMP.read_text().split("\n")[0] != str(ROOT):
+        return False  # a copied or moved checkout: the environment still points to the old one
     check = f"import sys, pip; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
     try:
         return subprocess.call([str(PYTHON), "-c", check], stderr=subprocess.DEVNULL) == 0

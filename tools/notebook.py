@@ -64,8 +64,8 @@ def parameters(notebook: nbformat.NotebookNode) -> dict[str, Parameter]:
 
 def absolute_data_setting() -> None:
     """Make a relative LAI_DATA absolute: kernels start in notebooks/, not where the user is."""
-    setting = os.environ.get("LAI_DATA", "")
-    if setting and setting != "none":
+    setting = os.environ.get("LAI_DATA", "").strip()
+    if setting and setting.lower() != "none":
         os.environ["LAI_DATA"] = str(Path(setting).expanduser().resolve())
 
 
