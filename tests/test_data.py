@@ -44,7 +44,7 @@ def test_surrogate_has_the_shapes_types_and_names_of_kaggles(embedded: Housing) 
     for tensor in (*embedded.train, *embedded.val, embedded.test.x, embedded.test.y):
         assert tensor.dtype == torch.float32 and tensor.device.type == "cpu" and bool(tensor.isfinite().all())
     assert embedded.feature_names == FEATURES and embedded.target_name == TARGET
-    assert set(embedded.units) == {*FEATURES, TARGET} and embedded.units is UNITS
+    assert set(embedded.units) == {*FEATURES, TARGET} and embedded.units == dict(UNITS)
 
 
 def test_provenance_is_one_line_with_source_counts_and_hash(embedded: Housing) -> None:
