@@ -160,6 +160,14 @@ def smoothness(
         For an unknown protocol, a bad λ or a seed given twice, before anything is trained.
 
     Source: paper, version 2, section 6.1; what it leaves open is filled in by the protocols.
+
+    Examples
+    --------
+    >>> from lai.data import load_housing
+    >>> data = load_housing("surrogate")
+    >>> runs = smoothness(data, protocols=["sound"], lams=[0.1], seeds=[0], pretrain_epochs=0, epochs=0)  # untrained
+    >>> runs.table["arm"].tolist()
+    ['MSE', 'λ = 0.1']
     """
     by_protocol = {p: list(lams[p] if isinstance(lams, dict) else lams) for p in protocols}
     for protocol, values in by_protocol.items():
@@ -328,6 +336,14 @@ def contamination(model: nn.Module, x: Tensor) -> pd.DataFrame:
         and their ``ratio``. In target per unit of the feature.
 
     Source: ours; see the protocol "published".
+
+    Examples
+    --------
+    >>> x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    >>> bool(contamination(MLP(2, (8,), norm="batch", seed=0), x)["ratio"].max() < 0.9)
+    True
+    >>> contamination(MLP(2, (8,), norm="layer", seed=0), x)["ratio"].tolist()  # no coupling: the same
+    [1.0, 1.0]
     """
     probe = copy.deepcopy(model).train()
     _, summed = value_and_input_gradient(probe, x, create_graph=False)

@@ -57,6 +57,14 @@ def smoothness_table(
     ------
     ValueError
         If the protocol is not in the table.
+
+    Examples
+    --------
+    >>> lam, seed = [np.nan, np.nan, 0.1, 0.1], [0, 1, 0, 1]
+    >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "lam": lam, "seed": seed})
+    >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=[1.0, 1.0, 0.75, 0.75])
+    >>> smoothness_table(runs, "sound", {None: (0.696, 0.7728)})["λ = 0.1"].loc[["RMSE, ours", "Δ RMSE", "Δ variance"]].tolist()
+    ['0.6500 ± 0.0707', '+0.1000', '-0.2500']
     """
     runs = _of(table, protocol)
     columns: dict[str, dict[str, str]] = {}
@@ -89,6 +97,14 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "r
     dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ)
 
     Source: paper, version 2, section 6.1; the rules are in :func:`lai.stats.judge_steps`.
+
+    Examples
+    --------
+    >>> lam, seed = [np.nan, np.nan, 0.1, 0.1], [0, 1, 0, 1]
+    >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "lam": lam, "seed": seed})
+    >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=1.0, rms_k=1.0)
+    >>> smoothness_verdicts(runs, "sound")
+    {'v2-loss-rises': 'not tested', 'v2-var-falls': 'not tested', 'v2-adheres': 'fails', 'slopes-fall': 'not tested'}
     """
     runs = _of(table, protocol)
     lams = sorted((v for v in runs["lam"].unique() if not math.isnan(v)), reverse=True)
