@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 # Modules that only look at results, and the data, whose values have a digest of their own in a cell's settings.
-_NOT_IN_RESULTS = {"plotting", "paper", "stats", "reports", "cells", "data"}
+_NOT_IN_RESULTS = {"plotting", "interactive", "paper", "stats", "reports", "cells", "data"}
 
 
 class CellStore:

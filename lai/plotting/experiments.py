@@ -1,0 +1,81 @@
+"""Results of experiments: curves, trade-offs, bars."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from .style import COLOURS, GREY, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def validation_curves(ax: Axes, curves: pd.DataFrame, protocol: str, *, first_epoch: int = 0) -> None:
+    """Validation RMSE by epoch, a line an arm: the mean over seeds, with the range of the seeds behind it.
+
+    ``curves`` has columns protocol, arm, epoch, and either val_rmse with one row a seed, or mean, low and high.
+    """
+    chosen = curves[(curves["protocol"] == protocol) & (curves["epoch"] >= first_epoch)]
+    if "mean" not in chosen:
+        over_seeds = chosen.groupby(["arm", "epoch"], sort=False)["val_rmse"]
+        chosen = over_seeds.agg(mean="mean", low="min", high="max").reset_index()
+    for i, (arm, line) in enumerate(chosen.groupby("arm", sort=False)):
+        colour, dash = ("black", "-") if arm == "MSE" else style((i - 1) % len(COLOURS))
+        ax.plot(line["epoch"], line["mean"], color=colour, linestyle=dash, linewidth=1.6, label=str(arm))
+        ax.fill_between(line["epoch"], line["low"], line["high"], color=colour, alpha=0.12, linewidth=0)
+    # One epoch's outlier can be ten times as high as all that is to be seen.
+    ax.set_ylim(float(chosen["low"].min()) - 0.005, float(chosen["high"].quantile(0.97)))
+    ax.set_xlabel("epoch")
+    ax.set_ylabel("validation RMSE (100,000 US$)")
+    ax.legend(ncols=2, fontsize=9)
+
+
+def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[float, float]]) -> None:
+    """Each arm's change of variance and of RMSE against its own MSE, in per cent: the paper's and each protocol's.
+
+    Small marks are seeds, large ones their means, joined in the order of λ; λ is written where there is room.
+    """
+    groups = [("paper, one run", [(k, *_relative(v, paper[None])) for k, v in paper.items() if k is not None])]
+    for protocol, runs in table.groupby("protocol", sort=False):
+        control = runs[runs["arm"] == "MSE"].set_index("seed")
+        points = []
+        for lam, arm in runs.dropna(subset="lam").groupby("lam", sort=False):
+            own = control.loc[arm["seed"]]
+            change = [100 * (arm[m].to_numpy() / own[m].to_numpy() - 1) for m in ("variance", "rmse")]
+            points.append((lam, *change))
+        groups.append((f"{protocol}, {runs['seed'].nunique()} seeds", points))
+    for i, (name, points) in enumerate(groups):
+        colour, marker = ("black", "s") if i == 0 else (COLOURS[i - 1], "o^"[(i - 1) % 2])
+        means = [(float(np.mean(x)), float(np.mean(y))) for _, x, y in points]
+        ax.plot(*np.array(means).T, color=colour, marker=marker, linewidth=1.2, linestyle="-", label=name)
+        for (lam, x, y), mean in zip(points, means, strict=True):
+            ax.plot(x, y, color=colour, marker=marker, markersize=3, alpha=0.4, linestyle="none")
+            if math.hypot(*mean) > 4:  # nearer to the origin the labels would cover each other
+                ax.annotate(f"λ = {lam:g}", mean, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
+    ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
+    ax.axvline(0, color=GREY, linewidth=0.8, linestyle="-")
+    ax.set_xlabel("change of output variance against MSE (%)")
+    ax.set_ylabel("change of validation RMSE\nagainst MSE (%)")
+    ax.legend()
+
+
+def paired_bars(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
+    """Two or more columns side by side for each row of ``values``, on a logarithmic axis."""
+    width = 0.8 / values.shape[1]
+    for i, name in enumerate(values.columns):
+        x = np.arange(len(values)) + (i - (values.shape[1] - 1) / 2) * width
+        ax.bar(x, values[name], width, color=COLOURS[i], hatch=("", "//", "..")[i % 3], edgecolor="white", label=name)
+    ax.set_xticks(range(len(values)), values.index, rotation=30, ha="right")
+    ax.set_yscale("log")
+    ax.set_ylabel(ylabel)
+    ax.legend()
+
+
+def _relative(arm: tuple[float, float], control: tuple[float, float]) -> tuple[float, float]:
+    """(RMSE, variance) pairs to the changes (variance, RMSE) in per cent."""
+    return 100 * (arm[1] / control[1] - 1), 100 * (arm[0] / control[0] - 1)
