@@ -175,7 +175,7 @@ def test_pins_are_exact_and_cover_what_is_declared() -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
-    names = {re.split(r"[[<>=!~ ]", item)[0].lower() for item in declared}
+    names = {re.split(r"[\[<>=!~ ]", item)[0].lower() for item in declared}
     assert sorted(name for name in names if re.sub(r"[-_.]+", "-", name) not in pinned) == []
 
 
