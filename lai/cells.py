@@ -11,14 +11,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# Modules that only look at results, and the data, whose values have a digest of their own in a cell's settings.
-_NOT_IN_RESULTS = {"plotting", "interactive", "paper", "stats", "reports", "cells", "data"}
+# What experiments compute with. The data's values have a digest of their own in a cell's settings.
+IN_RESULTS = (
+    "experiments",
+    "factor",
+    "gradient",
+    "metrics",
+    "models",
+    "schedule",
+    "stack",
+    "training",
+)
 
 
 class CellStore:
     """A folder with one JSON file for each finished cell, named by a digest of all that determines it.
 
-    The digest covers the cell's settings, the versions of torch and numpy, and the library's own sources, so a
+    The digest covers the cell's settings, the versions of torch and numpy, and the library's sources that computed it, so a
     changed setting or a changed library finds nothing and computes anew. A file appears whole or not at all.
 
     Parameters
@@ -69,9 +78,8 @@ class CellStore:
 
 @cache
 def fingerprint() -> dict[str, str]:
-    """What a result depends on besides its settings: versions, and a digest of this package's sources."""
+    """What a result depends on besides its settings: versions, and a digest of the sources that computed it."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in _NOT_IN_RESULTS:
-            digest.update(path.read_bytes())
+    for name in IN_RESULTS:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
     return {"torch": version("torch").split("+")[0], "numpy": version("numpy"), "lai": digest.hexdigest()[:16]}

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from .cells import CellStore
 from .factor import check_choice, check_lam
 from .gradient import value_and_input_gradient
-from .loss import LaiLoss
 from .metrics import output_variance, rmse
 from .models import MLP
 from .schedule import LaiSchedule, check_count
-from .training import fit, resolve_device
+from .stack import Lane, Stack, adam, branch, fit_stack
+from .training import resolve_device
 
 if TYPE_CHECKING:
     from .data import Housing
@@ -239,50 +239,35 @@ def _smoothness_cell(
     where = torch.device(device)
     train, val = ((part.x.to(where), part.y.to(where)) for part in (data.train, data.val))
     x_test = data.test.x.to(where)
-    model = recipe.model(train[0], seed).to(where)
-    adam = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
-    settings: dict[str, Any] = {
-        "val": val,
-        "batch_size": recipe.batch_size,
-        "lr": recipe.lr,
-        "seed": seed,
-        "device": where,
-        "drop_last": len(train[0]) >= recipe.batch_size,
-        "allow_coupling": recipe.coupled,
-    }
-    first = fit(model, train, epochs=pretrain_epochs, optimizer=adam, **settings)
-    schedule = LaiSchedule(alpha, pretrain_epochs=pretrain_epochs, seed=seed)
+    trunk = Stack([recipe.model(train[0], seed)]).to(where)
+    state = adam(trunk, recipe.lr)
+    size = min(recipe.batch_size, len(train[0]))
+    common: dict[str, Any] = {"val": val, "batch_size": size, "pretrain_epochs": pretrain_epochs}
+    first = fit_stack(trunk, state, train, [Lane(seed)], epochs=pretrain_epochs, **common)
+    # All arms in one stack: they have the same batch at every step, and the same steps take the Lai loss.
+    lanes = [Lane(seed, lam, alpha) for lam in (None, *lams)]
+    arms, state = branch(trunk, state, [0] * len(lanes))
+    history = fit_stack(arms, state, train, lanes, epochs=epochs, first_epoch=pretrain_epochs, **common)
     rows, curves = [], []
-    for lam in (None, *lams):
-        branch, state = copy.deepcopy((model, adam))
-        history = fit(
-            branch,
-            train,
-            criterion=None if lam is None else LaiLoss(lam),
-            schedule=schedule,
-            epochs=epochs,
-            first_epoch=pretrain_epochs,
-            optimizer=state,
-            **settings,
-        )
-        running = {"rmse_running": rmse(branch, *val), "variance_running": output_variance(branch, x_test)}
-        set_precise_statistics(branch, train[0], recipe.batch_size)
-        branch.eval()
-        _, k = value_and_input_gradient(branch, val[0], create_graph=False)
+    for i, (lam, model) in enumerate(zip((None, *lams), arms.models(), strict=True)):
+        running = {"rmse_running": rmse(model, *val), "variance_running": output_variance(model, x_test)}
+        set_precise_statistics(model, train[0], recipe.batch_size)
+        model.eval()
+        _, k = value_and_input_gradient(model, val[0], create_graph=False)
         arm: dict[str, Any] = {"protocol": recipe.name, "arm": arm_name(lam), "lam": math.nan if lam is None else lam}
         rows.append(
             {
                 **arm,
                 "alpha": alpha,
                 "seed": seed,
-                "rmse": rmse(branch, *val),
-                "variance": output_variance(branch, x_test),
+                "rmse": rmse(model, *val),
+                "variance": output_variance(model, x_test),
                 **running,
                 "rms_k": k.double().square().sum(1).mean().sqrt().item(),
             }
         )
-        parts = [part for part in (first, history) if len(part)]
-        curve = pd.concat(parts)[["epoch", "val_rmse"]] if parts else history[["epoch", "val_rmse"]]
+        parts = [part for part in (first, history[history["lane"] == i]) if len(part)]
+        curve = (pd.concat(parts) if parts else history)[["epoch", "val_rmse"]]
         curves.append(curve.assign(**arm, seed=seed))
     return Runs(pd.DataFrame(rows), pd.concat(curves, ignore_index=True))
 

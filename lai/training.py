@@ -134,14 +134,13 @@ def fit(
         if criterion is not None and not allow_coupling and len(x) > 1:
             assert_independent_samples(model, x)
 
-        starts = range(0, len(x) - (batch_size - 1 if drop_last else 0), batch_size)
+        starts = batch_starts(len(x), batch_size, drop_last=drop_last)
         sizes = [min(batch_size, len(x) - s) for s in starts]
         rows: list[dict[str, float]] = []
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
-            rng = np.random.default_rng([seed, epoch])
-            _seed(int(rng.integers(2**63)), where)
-            order = torch.from_numpy(rng.permutation(len(x))).to(where)
-            xs, ys = x[order], y[order]
+            own_seed, order = batch_order(seed, epoch, len(x))
+            _seed(own_seed, where)
+            xs, ys = x[order.to(where)], y[order.to(where)]
             plan = _plan(schedule, criterion, epoch, sizes)
             total = torch.zeros((), device=where)
             for b, (start, size, chosen) in enumerate(zip(starts, sizes, plan, strict=True)):
@@ -163,6 +162,20 @@ def fit(
             rows.append(row)
     columns = ["epoch", "loss", "lai_share"] + ([] if held_out is None else ["val_rmse"])
     return pd.DataFrame(rows, columns=columns)
+
+
+def batch_starts(n: int, batch_size: int, *, drop_last: bool) -> range:
+    """Where the batches of an epoch over ``n`` samples begin."""
+    return range(0, n - (batch_size - 1 if drop_last else 0), batch_size)
+
+
+def batch_order(seed: int, epoch: int, n: int) -> tuple[int, Tensor]:
+    """A seed for the model's own randomness, and the order of the samples: (n,) indices, on the CPU.
+
+    They depend on ``seed`` and the epoch's number alone, so that arms with different losses see the same batches.
+    """
+    rng = np.random.default_rng([seed, epoch])
+    return int(rng.integers(2**63)), torch.from_numpy(rng.permutation(n))
 
 
 def resolve_device(device: str | torch.device) -> torch.device:

@@ -1,5 +1,6 @@
 """The store: what is found again, what must not be, and that no file is ever half there."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -25,6 +26,19 @@ def test_another_version_or_library_finds_nothing(tmp_path: Path, monkeypatch: p
             patch.setattr(cells, "fingerprint", lambda changed=changed: changed)
             assert store.get({"seed": 1}) is None
     assert store.get({"seed": 1}) == 1
+
+
+def test_the_digest_covers_what_experiments_import() -> None:
+    """Every module of the library that experiments reach, but for the store itself and the data."""
+    reached, todo = set(), ["experiments"]
+    while todo:
+        name = todo.pop()
+        if name not in reached:
+            reached.add(name)
+            tree = ast.parse((Path(cells.__file__).with_name(f"{name}.py")).read_text())
+            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
+            todo += [node.module for node in nodes if node.module]
+    assert reached - {"cells", "data"} == set(cells.IN_RESULTS)
 
 
 def test_a_failed_write_leaves_nothing_and_a_damaged_file_is_ignored(tmp_path: Path) -> None:

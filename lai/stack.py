@@ -1,0 +1,321 @@
+"""Many small networks of one shape, trained side by side in one tensor program.
+
+One network of 8-64-32-1 leaves a core waiting for torch's bookkeeping. A stack of them does the same arithmetic with
+one call per layer, whatever their number; they share nothing else.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from .factor import check_choice, check_lam, lai_factor
+from .models import MLP, Standardize
+from .schedule import LaiSchedule, check_count
+from .training import batch_order, batch_starts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Slope = Literal["summed", "true"]
+
+
+class Stack(nn.Module):
+    """Copies of E networks of one architecture, with the weights of each layer in one tensor.
+
+    Layout: features come before samples, (E, n_features, B), so that every layer is one batched product and
+    BatchNorm sees its channels as rows, without copies.
+
+    Parameters
+    ----------
+    models : sequence of MLP
+        Same widths, activation, normalisation (None or "batch") and device.
+
+    Raises
+    ------
+    ValueError
+        For no model, models of different architecture, or LayerNorm.
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> models = [MLP(3, (4,), seed=s) for s in range(2)]
+    >>> x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    >>> both = Stack(models)(x.T.expand(2, 3, 5))
+    >>> torch.allclose(both[1], models[1](x))
+    True
+    """
+
+    def __init__(self, models: Sequence[MLP]) -> None:
+        super().__init__()
+        if not models:
+            raise ValueError("models: give at least one")
+        if len({str(model) for model in models}) > 1:
+            raise ValueError("models differ in architecture: a stack is of one shape")
+        if any(isinstance(layer, nn.LayerNorm) for layer in models[0]):
+            raise ValueError("models have LayerNorm: a stack takes norm=None or norm='batch'")
+        self._first = copy.deepcopy(models[0])
+        self._first.requires_grad_(False)
+        self._own = nn.ParameterDict()  # by position and name, as in the single network: "2_weight"
+        for name, _ in models[0].named_parameters():
+            values = torch.stack([model.get_parameter(name).detach() for model in models])
+            self._own[_key(name)] = nn.Parameter(values)
+        self._kept = {}  # the same for buffers
+        for name, _ in models[0].named_buffers():
+            self._kept[name] = torch.stack([model.get_buffer(name) for model in models])
+
+    def __len__(self) -> int:
+        return len(next(iter(self._own.values())))
+
+    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+        """Tensor (E, n_features, B) to (E, B).
+
+        In training mode BatchNorm divides by the spread of the batch, and updates the running statistics; in
+        evaluation mode it uses these. ``frozen`` (in training mode) holds the batch's statistics fixed: the same
+        values, but a sample's output then has no derivative by another sample's input, and nothing is updated.
+        """
+        for position, layer in enumerate(self._first):
+            if isinstance(layer, Standardize):
+                mean, std = (self._kept[f"{position}.{name}"] for name in ("mean", "std"))
+                x = (x - mean[..., None]) / std[..., None]
+            elif isinstance(layer, nn.Linear):
+                x = torch.baddbmm(self._own[f"{position}_bias"][..., None], self._own[f"{position}_weight"], x)
+            elif isinstance(layer, nn.BatchNorm1d):
+                x = self._batch_norm(position, layer, x, frozen)
+            elif not isinstance(layer, nn.Flatten):
+                x = layer(x)
+        return x[:, 0]
+
+    def _batch_norm(self, position: int, layer: nn.BatchNorm1d, x: Tensor, frozen: bool) -> Tensor:
+        weight, bias = (self._own[f"{position}_{name}"].flatten() for name in ("weight", "bias"))
+        mean, var = (self._kept[f"{position}.running_{name}"].view(-1) for name in ("mean", "var"))
+        rows = x.reshape(1, -1, x.shape[-1])
+        if self.training and frozen:
+            fixed = rows.detach()
+            batch_var, batch_mean = torch.var_mean(fixed, dim=(0, 2), correction=0)
+            out = nn.functional.batch_norm(rows, batch_mean, batch_var, weight, bias, False, 0.0, layer.eps)
+        else:
+            out = nn.functional.batch_norm(
+                rows, mean, var, weight, bias, self.training, layer.momentum or 0.1, layer.eps
+            )
+            if self.training:
+                self._kept[f"{position}.num_batches_tracked"] += 1
+        return out.view_as(x)
+
+    def models(self) -> list[MLP]:
+        """The single networks, as copies, in this stack's mode."""
+        result = []
+        for i in range(len(self)):
+            model = copy.deepcopy(self._first).requires_grad_(True)
+            with torch.no_grad():
+                for name, parameter in model.named_parameters():
+                    parameter.copy_(self._own[_key(name)][i])
+                for name, buffer in model.named_buffers():
+                    buffer.copy_(self._kept[name][i])
+            result.append(model.train(self.training))
+        return result
+
+
+def _key(name: str) -> str:
+    return name.replace(".", "_")
+
+
+@dataclass(frozen=True)
+class Lane:
+    """How one network of a stack is trained.
+
+    Attributes
+    ----------
+    seed : int
+        Of its batch order and of its schedule: lanes of one seed see identical batches, and identical ones to a
+        network trained alone by :func:`lai.fit`.
+    lam : float, tuple of floats (one per feature) or None
+        None: plain MSE throughout.
+    alpha : float
+        Share of Lai batches.
+    slope : "summed" or "true"
+        The gradient that enters the Lai loss. "summed" is d(Σ outputs)/dx in training mode, which BatchNorm makes wrong;
+        "true" holds the batch's statistics fixed while the slope is taken. The same without BatchNorm.
+    """
+
+    seed: int
+    lam: float | tuple[float, ...] | None = None
+    alpha: float = 1.0
+    slope: Slope = "summed"
+
+    def __post_init__(self) -> None:
+        check_count("seed", self.seed)
+        if self.lam is not None:
+            check_lam(self.lam)
+        LaiSchedule(self.alpha)
+        check_choice("slope", self.slope, ("summed", "true"))
+
+
+def adam(stack: Stack, lr: float) -> torch.optim.Adam:
+    """The optimiser for :func:`fit_stack`; elementwise, so every network has a state of its own."""
+    return torch.optim.Adam(stack.parameters(), lr=lr, fused=True)
+
+
+def branch(stack: Stack, optimizer: torch.optim.Optimizer, index: Sequence[int]) -> tuple[Stack, torch.optim.Adam]:
+    """Copies of the networks ``index`` (repeats allowed) with the optimiser's state: arms that part from one trunk."""
+    models = stack.models()
+    fresh = Stack([models[i] for i in index]).to(next(stack.parameters()).device).train(stack.training)
+    state = adam(fresh, optimizer.param_groups[0]["lr"])
+    at = torch.as_tensor(list(index), device=next(stack.parameters()).device)
+    for old, new in zip(_parameters(stack), _parameters(fresh), strict=True):
+        if optimizer.state[old]:
+            kept = optimizer.state[old]
+            state.state[new] = {
+                "step": kept["step"].clone(),
+                **{name: kept[name][at].clone() for name in ("exp_avg", "exp_avg_sq")},
+            }
+    return fresh, state
+
+
+def _parameters(stack: Stack) -> list[Tensor]:
+    return [parameter for parameter in stack.parameters() if parameter.requires_grad]
+
+
+def fit_stack(
+    stack: Stack,
+    optimizer: torch.optim.Optimizer,
+    train: tuple[Tensor, Tensor],
+    lanes: Sequence[Lane],
+    *,
+    epochs: int,
+    batch_size: int,
+    first_epoch: int = 0,
+    pretrain_epochs: int = 0,
+    val: tuple[Tensor, Tensor] | None = None,
+) -> pd.DataFrame:
+    """Train network i of the stack as ``lanes[i]`` says, with the L2 Lai MSE on its Lai batches and MSE on the rest.
+
+    Each network takes the path that :func:`lai.fit` gives it alone with ``drop_last=True``, up to rounding.
+
+    Parameters
+    ----------
+    stack : Stack
+    optimizer
+        From :func:`adam` or :func:`branch`.
+    train : (x, y), Tensors (N, n_features) and (N,), on the stack's device
+    lanes : sequence of Lane, one for each network
+    epochs, first_epoch, pretrain_epochs, batch_size : int
+        As in :func:`lai.fit` and :class:`lai.LaiSchedule`. The last, short batch of an epoch is dropped.
+    val : (x, y), optional
+        For the RMSE after each epoch, with running statistics.
+
+    Returns
+    -------
+    DataFrame
+        A row for each lane and epoch: ``lane``, ``epoch``, and ``val_rmse`` if ``val`` was given.
+
+    Raises
+    ------
+    FloatingPointError
+        At the end of an epoch in which a network's weights left the finite numbers; names the lane.
+    ValueError
+        For a wrong number of lanes or fewer rows than a batch.
+
+    Source: ours; the training is the paper's section 5.
+
+    Examples
+    --------
+    >>> x = torch.rand(64, 1, generator=torch.Generator().manual_seed(0))
+    >>> stack = Stack([MLP(1, (8,), seed=0)] * 2)
+    >>> lanes = [Lane(seed=0), Lane(seed=0, lam=0.5, alpha=0.25)]
+    >>> curves = fit_stack(stack, adam(stack, 0.01), (x, 3 * x[:, 0]), lanes, epochs=2, batch_size=32, val=(x, 3 * x[:, 0]))
+    >>> list(curves.columns), len(curves)
+    (['lane', 'epoch', 'val_rmse'], 4)
+    """
+    import pandas as pd
+
+    x, y = train
+    if len(lanes) != len(stack):
+        raise ValueError(f"lanes: {len(lanes)} for a stack of {len(stack)} networks; give one each")
+    check_count("epochs", epochs)
+    starts = batch_starts(len(x), check_count("batch_size", batch_size, least=1), drop_last=True)
+    if len(starts) == 0:
+        raise ValueError(f"batch_size = {batch_size}: it must not exceed the {len(x)} samples")
+    seeds = sorted({lane.seed for lane in lanes})
+    own = torch.tensor([seeds.index(lane.seed) for lane in lanes], device=x.device)
+    lam = _lam_tensor(lanes, x)
+    true = torch.tensor([lane.slope == "true" for lane in lanes], device=x.device)
+    plans = {
+        (lane.seed, lane.alpha): LaiSchedule(lane.alpha, pretrain_epochs=pretrain_epochs, seed=lane.seed)
+        for lane in lanes
+        if lane.lam is not None
+    }
+    held_out = None if val is None else (val[0].T.expand(len(stack), -1, -1), val[1])
+    rows: list[tuple[float, ...]] = []
+    stack.train()
+    for epoch in range(first_epoch, first_epoch + epochs):
+        orders = torch.stack([batch_order(seed, epoch, len(x))[1] for seed in seeds]).to(x.device)
+        drawn = {key: plan.batches(epoch, len(starts)) for key, plan in plans.items()}
+        lai = torch.stack(
+            [
+                torch.zeros(len(starts), dtype=torch.bool) if lane.lam is None else drawn[lane.seed, lane.alpha]
+                for lane in lanes
+            ]
+        )
+        anyone, lai = lai.any(0).tolist(), lai.to(x.device)
+        for b, start in enumerate(starts):
+            chosen = orders[:, start : start + batch_size]
+            xb, yb = x[chosen].transpose(1, 2)[own], y[chosen][own]
+            loss = _step_loss(stack, xb, yb, lam, lai[:, b], true) if anyone[b] else (stack(xb) - yb).square()
+            optimizer.zero_grad(set_to_none=True)
+            loss.mean(1).sum().backward()  # a sum over networks: none feels another
+            optimizer.step()
+        _refuse_nonfinite(stack, lanes, epoch)
+        if held_out is not None:
+            errors = _validate(stack, *held_out)
+            rows += [(i, epoch, error) for i, error in enumerate(errors)]
+        else:
+            rows += [(i, epoch) for i in range(len(lanes))]
+    columns = ["lane", "epoch"] + ([] if val is None else ["val_rmse"])
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _lam_tensor(lanes: Sequence[Lane], x: Tensor) -> Tensor:
+    """λ as (E, d, 1); 1 where a lane is plain, and is not used."""
+    rows = []
+    for lane in lanes:
+        value = torch.as_tensor(1.0 if lane.lam is None else lane.lam, dtype=torch.float64)
+        check_lam(value, n_features=x.shape[1])
+        rows.append(value.expand(x.shape[1]))
+    return torch.stack(rows)[..., None].to(device=x.device, dtype=x.dtype)
+
+
+def _step_loss(stack: Stack, x: Tensor, y: Tensor, lam: Tensor, lai: Tensor, true: Tensor) -> Tensor:
+    """Losses (E, B) of a batch on which at least one lane takes the Lai loss."""
+    x = x.detach().requires_grad_()
+    output = stack(x)
+    coupled = any(isinstance(layer, nn.BatchNorm1d) for layer in stack._first)
+    (k,) = torch.autograd.grad(output.sum(), x, create_graph=True)
+    if coupled and bool((true & lai).any()):
+        (own,) = torch.autograd.grad(stack(x, frozen=True).sum(), x, create_graph=True)
+        k = torch.where(true[:, None, None], own, k)
+    # As in lai.lai_loss with its defaults; a λ for each network is what that does not take.
+    factor = torch.linalg.vector_norm(lai_factor(k, lam), dim=1)
+    plain = (output - y).square()
+    return torch.where(lai[:, None], plain * factor, plain)
+
+
+def _validate(stack: Stack, x: Tensor, y: Tensor) -> list[float]:
+    stack.eval()
+    with torch.no_grad():
+        errors = (stack(x) - y).double().square().mean(1).sqrt().tolist()
+    stack.train()
+    return errors
+
+
+def _refuse_nonfinite(stack: Stack, lanes: Sequence[Lane], epoch: int) -> None:
+    finite = torch.stack([p.isfinite().flatten(1).all(1) for p in _parameters(stack)]).all(0)
+    if not finite.all():
+        lane = lanes[int((~finite).nonzero()[0])]
+        raise FloatingPointError(f"weights are not finite after epoch {epoch} ({lane}); try a smaller lr or another λ")
