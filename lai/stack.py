@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .factor import check_choice, check_lam, lai_factor
 from .models import MLP, Standardize
-from .schedule import LaiSchedule, check_count
+from .schedule import LaiSchedule, Sampling, check_count
 from .training import batch_order, batch_starts
 
 if TYPE_CHECKING:
@@ -138,7 +138,9 @@ class Lane:
     lam : float, tuple of floats (one per feature) or None
         None: plain MSE throughout.
     alpha : float
-        Share of Lai batches.
+        Share of Lai batches, or of Lai points.
+    sampling : "batches" or "points"
+        As in :class:`lai.LaiSchedule`; the points are not supported where BatchNorm mixes them with the rest.
     slope : "summed" or "true"
         The gradient that enters the Lai loss. "summed" is d(Σ outputs)/dx in training mode, which BatchNorm makes wrong;
         "true" holds the batch's statistics fixed while the slope is taken. The same without BatchNorm.
@@ -147,13 +149,14 @@ class Lane:
     seed: int
     lam: float | tuple[float, ...] | None = None
     alpha: float = 1.0
+    sampling: Sampling = "batches"
     slope: Slope = "summed"
 
     def __post_init__(self) -> None:
         check_count("seed", self.seed)
         if self.lam is not None:
             check_lam(self.lam)
-        LaiSchedule(self.alpha)
+        LaiSchedule(self.alpha, sampling=self.sampling)
         check_choice("slope", self.slope, ("summed", "true"))
 
 
@@ -220,7 +223,7 @@ def fit_stack(
     FloatingPointError
         At the end of an epoch in which a network's weights left the finite numbers; names the lane.
     ValueError
-        For a wrong number of lanes or fewer rows than a batch.
+        For a wrong number of lanes, fewer rows than a batch, or sampled points in a stack with BatchNorm.
 
     Source: ours; the training is the paper's section 5.
 
@@ -246,28 +249,22 @@ def fit_stack(
     own = torch.tensor([seeds.index(lane.seed) for lane in lanes], device=x.device)
     lam = _lam_tensor(lanes, x)
     true = torch.tensor([lane.slope == "true" for lane in lanes], device=x.device)
-    plans = {
-        (lane.seed, lane.alpha): LaiSchedule(lane.alpha, pretrain_epochs=pretrain_epochs, seed=lane.seed)
-        for lane in lanes
-        if lane.lam is not None
-    }
+    coupled = any(isinstance(layer, nn.BatchNorm1d) for layer in stack._first)
+    if coupled and any(lane.lam is not None and lane.sampling == "points" for lane in lanes):
+        raise ValueError("sampling = 'points': BatchNorm would mix the sampled points with the rest; use 'batches'")
     held_out = None if val is None else (val[0].T.expand(len(stack), -1, -1), val[1])
     rows: list[tuple[float, ...]] = []
     stack.train()
     for epoch in range(first_epoch, first_epoch + epochs):
         orders = torch.stack([batch_order(seed, epoch, len(x))[1] for seed in seeds]).to(x.device)
-        drawn = {key: plan.batches(epoch, len(starts)) for key, plan in plans.items()}
-        lai = torch.stack(
-            [
-                torch.zeros(len(starts), dtype=torch.bool) if lane.lam is None else drawn[lane.seed, lane.alpha]
-                for lane in lanes
-            ]
-        )
-        anyone, lai = lai.any(0).tolist(), lai.to(x.device)
-        for b, start in enumerate(starts):
+        plan = _plan(lanes, epoch, len(starts), batch_size, pretrain_epochs)
+        for start, takers in zip(starts, plan, strict=True):
             chosen = orders[:, start : start + batch_size]
             xb, yb = x[chosen].transpose(1, 2)[own], y[chosen][own]
-            loss = _step_loss(stack, xb, yb, lam, lai[:, b], true) if anyone[b] else (stack(xb) - yb).square()
+            if takers is None:
+                loss = (stack(xb) - yb).square()
+            else:
+                loss = _step_loss(stack, xb, yb, lam, takers.to(x.device), true & coupled)
             optimizer.zero_grad(set_to_none=True)
             loss.mean(1).sum().backward()  # a sum over networks: none feels another
             optimizer.step()
@@ -279,6 +276,27 @@ def fit_stack(
             rows += [(i, epoch) for i in range(len(lanes))]
     columns = ["lane", "epoch"] + ([] if val is None else ["val_rmse"])
     return pd.DataFrame(rows, columns=columns)
+
+
+def _plan(
+    lanes: Sequence[Lane], epoch: int, n_batches: int, batch_size: int, pretrain_epochs: int
+) -> list[Tensor | None]:
+    """For each batch of the epoch who takes the Lai loss: a bool tensor (E, 1) or (E, batch_size), or None if nobody."""
+    drawn: dict[Lane, list[Tensor]] = {}
+    for key in {replace(lane, slope="summed", lam=1.0) for lane in lanes if lane.lam is not None}:
+        schedule = LaiSchedule(key.alpha, pretrain_epochs=pretrain_epochs, sampling=key.sampling, seed=key.seed)
+        if key.sampling == "batches":
+            drawn[key] = list(schedule.batches(epoch, n_batches)[:, None])
+        else:
+            picks = schedule.points(epoch, [batch_size] * n_batches)
+            drawn[key] = [torch.zeros(batch_size, dtype=torch.bool).index_fill(0, pick, True) for pick in picks]
+    nobody = [torch.zeros(1, dtype=torch.bool)] * n_batches
+    per_lane = [nobody if lane.lam is None else drawn[replace(lane, slope="summed", lam=1.0)] for lane in lanes]
+    plan: list[Tensor | None] = []
+    for b in range(n_batches):
+        rows = torch.broadcast_tensors(*(chosen[b] for chosen in per_lane))
+        plan.append(torch.stack(rows) if any(row.any() for row in rows) else None)
+    return plan
 
 
 def _lam_tensor(lanes: Sequence[Lane], x: Tensor) -> Tensor:
@@ -295,15 +313,14 @@ def _step_loss(stack: Stack, x: Tensor, y: Tensor, lam: Tensor, lai: Tensor, tru
     """Losses (E, B) of a batch on which at least one lane takes the Lai loss."""
     x = x.detach().requires_grad_()
     output = stack(x)
-    coupled = any(isinstance(layer, nn.BatchNorm1d) for layer in stack._first)
     (k,) = torch.autograd.grad(output.sum(), x, create_graph=True)
-    if coupled and bool((true & lai).any()):
+    if bool((true[:, None] & lai).any()):
         (own,) = torch.autograd.grad(stack(x, frozen=True).sum(), x, create_graph=True)
         k = torch.where(true[:, None, None], own, k)
     # As in lai.lai_loss with its defaults; a λ for each network is what that does not take.
     factor = torch.linalg.vector_norm(lai_factor(k, lam), dim=1)
     plain = (output - y).square()
-    return torch.where(lai[:, None], plain * factor, plain)
+    return torch.where(lai, plain * factor, plain)
 
 
 def _validate(stack: Stack, x: Tensor, y: Tensor) -> list[float]:

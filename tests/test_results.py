@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 import pytest
 
@@ -86,3 +87,44 @@ def test_sound_protocol_has_the_effect_in_order_and_at_much_larger_lam(table: pd
     assert kept["λ = 0.1"] > 0.95 and abs(kept["λ = 0.01"] - 0.7) < 0.05 and abs(kept["λ = 0.001"] - 0.25) < 0.05
     same = lam_with_effect(table, "sound", V2_SMOOTHNESS[0.001][1] / V2_SMOOTHNESS[None][1])
     assert same > 5 * 0.001  # "many times larger", intro
+
+
+# --- the exercises of the page on smoothness, which ask about these results --------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page() -> dict[str, str]:
+    notebook = nbformat.read(RESULTS.parent.parent / "notebooks" / "70_experiments_smoothness.ipynb", as_version=4)
+    return {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
+
+
+@pytest.mark.parametrize(
+    ("exercise", "right", "wrong"),
+    [
+        ("exercise-1", ('my_guess: str | None = "slope"',), ('my_guess: str | None = "variance"',)),
+        ("exercise-2", ("my_seeds: int | None = 90",), ("my_seeds: int | None = 10", "my_seeds: int | None = 900")),
+    ],
+)
+def test_exercises_grade_answers(
+    page: dict[str, str],
+    table: pd.DataFrame,
+    capsys: pytest.CaptureFixture,
+    exercise: str,
+    right: tuple[str, ...],
+    wrong: tuple[str, ...],
+) -> None:
+    names = {"kept": table, "glue": lambda *_, **__: None, "pd": pd, "paired": paired}
+    names |= {"V2_SMOOTHNESS": V2_SMOOTHNESS, "lam_with_effect": lam_with_effect}
+    exec(page["numbers"], names)
+    answer = page[f"{exercise}-answer"]
+    first = answer.splitlines()[0]
+
+    def graded(line: str) -> str:
+        exec(answer.replace(first, line), names)
+        return capsys.readouterr().out
+
+    assert graded(first) == "No answer yet.\n"
+    assert {graded(line) for line in right} == {"Right.\n"}
+    assert {graded(line) for line in wrong} == {"Not yet.\n"}
+    exec(page[f"{exercise}-solution"], names)
+    assert "Right." in capsys.readouterr().out

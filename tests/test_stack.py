@@ -32,14 +32,14 @@ def alone(model: lai.MLP, data: tuple, lane: Lane, epochs: int, pretrain: int) -
         model,
         data,
         criterion=criterion,
-        schedule=lai.LaiSchedule(lane.alpha, pretrain_epochs=pretrain, seed=lane.seed),
+        schedule=lai.LaiSchedule(lane.alpha, pretrain_epochs=pretrain, sampling=lane.sampling, seed=lane.seed),
         epochs=epochs,
         batch_size=32,
         lr=0.01,
         seed=lane.seed,
         device="cpu",
         drop_last=True,
-        allow_coupling=True,
+        allow_coupling=lane.sampling == "batches",
     )
     return model
 
@@ -72,6 +72,17 @@ def test_each_network_takes_the_path_it_takes_alone(kind: str, data: tuple) -> N
         last = curves[curves["lane"] == i]["val_rmse"].iloc[-1]
         assert last == pytest.approx(lai.rmse(single, *data), abs=1e-9)
     assert not same(*stack.models()[:2], 1e-3)
+
+
+def test_points_are_sampled_as_by_fit(data: tuple) -> None:
+    lanes = [Lane(0, lam=LAM, alpha=0.25, sampling="points"), Lane(0, lam=LAM, alpha=0.25), Lane(1)]
+    stack = Stack([network("plain", data[0], lane.seed) for lane in lanes])
+    fit_stack(stack, adam(stack, 0.01), data, lanes, epochs=3, batch_size=32, pretrain_epochs=1)
+    for lane, trained in zip(lanes, stack.models(), strict=True):
+        assert same(trained, alone(network("plain", data[0], lane.seed), data, lane, 3, 1))
+    coupled = Stack([network("BatchNorm", data[0], 0)])
+    with pytest.raises(ValueError, match="sampling = 'points'"):
+        fit_stack(coupled, adam(coupled, 0.01), data, lanes[:1], epochs=1, batch_size=32)
 
 
 def test_branches_go_on_with_the_optimisers_state(data: tuple) -> None:
