@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 
 def input_gradient(output: Tensor, inputs: Tensor, *, create_graph: bool | None = None) -> Tensor:
-    """The derivative of every sample's output by that sample's input.
+    r"""The derivative of every sample's output by that sample's input.
 
     One backward pass serves the whole batch: the outputs are summed, and since sample i's output depends on
     sample i's input alone, row i of the sum's gradient is what is wanted. Where samples mix (BatchNorm in
@@ -30,7 +30,7 @@ def input_gradient(output: Tensor, inputs: Tensor, *, create_graph: bool | None 
     Returns
     -------
     Tensor
-        (N, *features) for (N,) and (N, 1), (N, M, *features) for M outputs, one pass each; in units of the
+        (N, \*features) for (N,) and (N, 1), (N, M, \*features) for M outputs, one pass each; in units of the
         output per unit of the input. Zero where the output does not depend on the input.
 
     Raises

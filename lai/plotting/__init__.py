@@ -5,21 +5,53 @@ address. Lines differ by dash pattern as well as by colour: they must be told ap
 colours inverted.
 """
 
+from .boundary import factor_curve, pulls
+from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
+from .curves import change_by_slope, fitted, switching, tangents
+from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
 from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
+from .lines import basins, line_contours, line_surface_3d
+from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
+from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, mark_reader, shared_legend, use_style
 
 __all__ = [
     "COLOURS",
     "DASHES",
+    "basins",
+    "boundaries",
     "branches",
+    "change_by_slope",
+    "coefficient_paths",
+    "factor_contours",
+    "factor_curve",
+    "fitted",
+    "frontier",
+    "kept_by_lam",
     "legend_above",
+    "line_contours",
+    "line_surface_3d",
+    "list_effects",
+    "losses_and_pulls",
     "mark_reader",
     "paired_bars",
+    "plane",
+    "pulls",
+    "risks",
+    "roughness",
     "shared_legend",
+    "shrinkage",
+    "slopes_by_feature",
+    "sum_and_product",
+    "switching",
+    "tangents",
     "trade_off",
     "triangle",
+    "triangles",
     "turned_axes",
+    "unit_slopes",
     "use_style",
     "validation_curves",
+    "worst_change",
 ]

@@ -1,0 +1,215 @@
+"""Models that mix the samples of a batch: the whole Jacobian, what the sum trick makes of it, and a way out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .factor import check_choice
+
+
+def batch_jacobian(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    r"""Every output of a batch differentiated by every input of it, one backward pass an output.
+
+    Parameters
+    ----------
+    model : callable from (N, \*features) to (N,) or (N, 1)
+        In its present mode; called once, so in training mode BatchNorm's running statistics move.
+    x : Tensor (N, \*features)
+
+    Returns
+    -------
+    Tensor (N, N, \*features)
+        Entry [m, i] is d output_m / d x_i, in units of the output per unit of the input. The blocks [i, i] are each
+        sample's own slope; where samples stand alone all others are zero.
+
+    Raises
+    ------
+    ValueError
+        If the model does not return one number for each sample.
+
+    Source: ours; the paper (section 3.2) takes for granted that the other blocks are zero.
+
+    Examples
+    --------
+    >>> import torch
+    >>> batch_jacobian(lambda x: 2 * (x - x.mean()), torch.tensor([1.0, 4.0]))
+    tensor([[ 1., -1.],
+            [-1.,  1.]])
+    """
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        output = model(leaf)
+        if output.shape not in ((len(x),), (len(x), 1)):
+            raise ValueError(f"the model returned shape {tuple(output.shape)} for a batch of {len(x)}: one number each")
+        rows = []
+        for value in output.flatten():
+            grads = (
+                torch.autograd.grad(value, leaf, retain_graph=True, allow_unused=True)
+                if value.requires_grad
+                else [None]
+            )
+            rows.append(torch.zeros_like(leaf) if grads[0] is None else grads[0])
+    return torch.stack(rows).detach()
+
+
+class Mixing(NamedTuple):
+    r"""What :func:`mixing` finds. ``own`` and ``summed`` have shape (N, \*features).
+
+    ``own`` is each sample's own slope, ``summed`` what the sum trick returns for it, ``error`` the root mean square of
+    their difference over that of ``own`` (0 where samples stand alone, 1 where nothing of the slope is left), and
+    ``mixes`` whether any output moves with another sample's input at all.
+    """
+
+    own: Tensor
+    summed: Tensor
+    error: float
+    mixes: bool
+
+
+def mixing(jacobian: Tensor) -> Mixing:
+    r"""How far a batch's samples mix, from its Jacobian (N, N, \*features).
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> import torch
+    >>> found = mixing(batch_jacobian(lambda x: 2 * (x - x.mean()), torch.tensor([1.0, 4.0])))
+    >>> found.own, found.summed, found.error
+    (tensor([1., 1.]), tensor([0., 0.]), 1.0)
+    """
+    n = len(jacobian)
+    if jacobian.ndim < 2 or jacobian.shape[1] != n:
+        raise ValueError(f"jacobian has shape {tuple(jacobian.shape)}: it must be (N, N, *features)")
+    diagonal = torch.arange(n, device=jacobian.device)
+    own, summed = jacobian[diagonal, diagonal], jacobian.sum(0)
+    others = jacobian.clone()
+    others[diagonal, diagonal] = 0
+    size = own.double().square().sum()
+    error = ((summed - own).double().square().sum() / size).sqrt() if size > 0 else torch.zeros(())
+    return Mixing(own, summed, float(error), bool((others != 0).any()))
+
+
+Statistics = Literal["batch", "running"]
+
+
+class FixedStatistics(nn.Module):
+    r"""A model with BatchNorm, trained as ever, but with slopes that are each sample's own.
+
+    In training mode the values are those of ``model``: normalised by the batch. The gradient of the summed output by
+    the input, however, treats the statistics as constants, so it is the slope of the network that stands there, sample
+    by sample. :func:`lai.fit` takes the wrapped model as it is.
+
+    Parameters
+    ----------
+    model : Module from (N, \*features) to (N,) or (N, 1)
+        Trained in place; BatchNorm layers that are in eval mode are left alone.
+    statistics : "batch" or "running"
+        Which statistics the slopes hold fixed: those of the present batch, which the values use too, or BatchNorm's
+        running ones, which eval mode uses. With "batch" the loss still sees how the *weights* move the statistics.
+        With "running", as this pass leaves them, it does not.
+
+    Notes
+    -----
+    Costs one extra forward pass ("batch") or two ("running"), and only where the input requires a gradient. Values
+    still depend on the whole batch: no probe that differentiates can see that, and no slope is wrong by it.
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> import torch, lai
+    >>> x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    >>> model = lai.MLP(2, (8,), norm="batch", seed=0).train()
+    >>> wrapped = FixedStatistics(model)
+    >>> bool(torch.allclose(wrapped(x.requires_grad_()), model(x), atol=1e-6))
+    True
+    >>> lai.assert_independent_samples(wrapped, x)  # passes; with model it would raise
+    """
+
+    def __init__(self, model: nn.Module, statistics: Statistics = "batch") -> None:
+        super().__init__()
+        check_choice("statistics", statistics, ("batch", "running"))
+        self.model = model
+        self.statistics = statistics
+
+    def extra_repr(self) -> str:
+        return f"statistics={self.statistics!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
+        if not norms or not (x.requires_grad and torch.is_grad_enabled()):
+            return self.model(x)
+        devices = [x.device] if x.device.type == "cuda" else []
+        if self.statistics == "batch":
+            with torch.random.fork_rng(devices=devices), _recorded(norms) as seen:
+                self.model(x.detach())
+            with _frozen(norms), _replaced(seen):
+                return self.model(x)
+        with torch.random.fork_rng(devices=devices):
+            values = self.model(x.detach())
+        with _frozen(norms):
+            with torch.random.fork_rng(devices=devices):
+                same = self.model(x.detach())
+            # Zero in value and in the gradient by the weights; its gradient by x is the slope.
+            return values + (self.model(x) - same)
+
+
+Seen = dict[nn.Module, list[tuple[Tensor, Tensor]]]
+
+
+@contextmanager
+def _recorded(norms: list[_BatchNorm]) -> Iterator[Seen]:
+    """Collect mean and variance of what each layer is given, call by call, with their graph to the weights."""
+    seen: Seen = {m: [] for m in norms}
+
+    def record(module: nn.Module, args: tuple[Tensor]) -> None:
+        h = args[0]
+        over = [i for i in range(h.ndim) if i != 1]
+        seen[module].append((h.mean(over, keepdim=True), h.var(over, correction=0, keepdim=True)))
+
+    with _hooks([m.register_forward_pre_hook(record) for m in norms]):
+        yield seen
+
+
+@contextmanager
+def _replaced(seen: Seen) -> Iterator[None]:
+    """Normalise by the recorded statistics instead."""
+    left = {m: iter(calls) for m, calls in seen.items()}
+
+    def replace(module: _BatchNorm, args: tuple[Tensor], output: Tensor) -> Tensor:
+        mean, var = next(left[module])
+        h = (args[0] - mean) / (var + module.eps).sqrt()
+        if not module.affine:
+            return h
+        shape = [1, -1] + [1] * (h.ndim - 2)
+        return h * module.weight.view(shape) + module.bias.view(shape)
+
+    with _hooks([m.register_forward_hook(replace) for m in seen]):
+        yield
+
+
+@contextmanager
+def _hooks(handles: list[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def _frozen(norms: list[_BatchNorm]) -> Iterator[None]:
+    """These layers in eval mode: fixed statistics, and none of them updated."""
+    try:
+        for m in norms:
+            m.training = False
+        yield
+    finally:
+        for m in norms:
+            m.training = True

@@ -1,0 +1,71 @@
+"""Loss surfaces over slope and intercept, and maps of where descents end."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from torch import Tensor
+
+from .style import COLOURS
+
+_MARKS = ("*", "P", "D")
+
+
+def line_contours(
+    ax: Axes, slopes: Tensor, intercepts: Tensor, losses: Tensor, marks: Mapping[str, tuple[float, float]]
+) -> None:
+    """A surface (S, B) from above, darker where it is lower, with places (slope, intercept) marked by name.
+
+    Neighbouring levels enclose equal shares of the picture, so that walls and basins both show.
+    """
+    z = np.asarray(losses).T
+    levels = np.unique(np.quantile(z, np.linspace(0, 1, 15)))
+    ax.contourf(np.asarray(slopes), np.asarray(intercepts), z, levels=levels, cmap="cividis")
+    ax.contour(np.asarray(slopes), np.asarray(intercepts), z, levels=levels, colors="white", linewidths=0.4)
+    _places(ax, marks)
+    ax.grid(False)
+    ax.set_xlabel("slope k (dimensionless)")
+    ax.set_ylabel("intercept (dimensionless)")
+
+
+def line_surface_3d(
+    ax: Any, slopes: Tensor, intercepts: Tensor, losses: Tensor, *, label: str = "mean Lai loss (dimensionless)"
+) -> None:
+    """The same surface from the side, turned so that its valleys can be seen; into Axes with projection="3d"."""
+    k, b = np.meshgrid(np.asarray(slopes), np.asarray(intercepts), indexing="ij")
+    ax.plot_surface(k, b, np.asarray(losses), cmap="cividis", linewidth=0, rcount=60, ccount=60)
+    ax.view_init(elev=28, azim=-125)
+    ax.set_xlabel("slope k (dimensionless)", fontsize=9)
+    ax.set_ylabel("intercept (dimensionless)", fontsize=9)
+    ax.set_zlabel(label, fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.set_box_aspect(None, zoom=0.85)
+
+
+def basins(ax: Axes, slopes: Tensor, heights: Tensor, wrong: Tensor, marks: Mapping[str, tuple[float, float]]) -> None:
+    """Which starts, on a grid (S, B) of slopes and heights, descend to a slope of the wrong sign: these are hatched."""
+    z = np.asarray(wrong, dtype=float).T
+    x, y = np.asarray(slopes), np.asarray(heights)
+    ax.contourf(x, y, z, levels=[-0.5, 0.5, 1.5], colors=["#dbe9f3", "#f3c9ae"], hatches=["", "///"])
+    _places(ax, marks)
+    ax.grid(False)
+    ax.set_xlabel("slope at the start (dimensionless)")
+    ax.set_ylabel("height at the start\n(dimensionless)")
+
+
+def _places(ax: Axes, marks: Mapping[str, tuple[float, float]]) -> None:
+    for n, (name, (x, y)) in enumerate(marks.items()):
+        ax.plot(
+            x,
+            y,
+            _MARKS[n % len(_MARKS)],
+            linestyle="none",
+            label=name,
+            markersize=11 if n == 0 else 8,
+            markerfacecolor=COLOURS[1] if n == 0 else "white",
+            markeredgecolor="black",
+            zorder=5,
+        )
