@@ -2,6 +2,9 @@
 
 import functools
 import http.server
+import io
+import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -13,10 +16,18 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
+
+import lai
+from lai.interactive import state
 
 ROOT = Path(__file__).parent.parent
+# A browser without a graphics card draws surfaces in software, if told so.
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
@@ -49,6 +60,8 @@ class Page(HTMLParser):
         self.prose = ""  # text outside mathematics, code and scripts
         self.cells: list[str] = []  # text of table cells
         self.math = 0
+        figures = re.findall(r'<div class="interactive".*?<script type="application/json">(.*?)</script>', html, re.S)
+        self.figures: list[dict[str, Any]] = [json.loads(text) for text in figures]  # the interactive ones
         self._open: list[tuple[str, bool]] = []  # tags, and whether their text is not prose
         self.feed(html)
 
@@ -162,6 +175,67 @@ def test_mathematics_is_set_by_the_local_mathjax(html: Path, pages: dict[str, Pa
             assert (folder / part).exists(), part
 
 
+def controls(figure: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = figure["layout"]["meta"]["controls"]
+    return found
+
+
+def is_solid(figure: dict[str, Any]) -> bool:
+    return any(trace["type"] == "surface" for trace in figure["data"])
+
+
+def test_the_book_has_interactive_figures(pages: dict[str, Page]) -> None:
+    """The factor's curve, the triangle, the surfaces and the fits, whatever pages they are on."""
+    found = [figure for page in pages.values() for figure in page.figures]
+    assert len(found) >= 4
+    assert any(is_solid(figure) for figure in found) and not all(is_solid(figure) for figure in found)
+    names = [" ".join(control["name"] for control in controls(figure)) for figure in found]
+    for part in ("λ", "slope k", "noise"):
+        assert any(part in name for name in names), f"no slider for {part}"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_plotly_is_local_and_only_where_it_is_used(html: Path, pages: dict[str, Page], name: str) -> None:
+    page = pages[name]
+    scripts = [url for url in page.resources if "plotly" in url]
+    if not page.figures:
+        assert scripts == []
+        return
+    folders = {((html / name).parent / urlsplit(url).path).resolve().parent for url in scripts}
+    assert folders == {(html / "_static" / "plotly").resolve()}
+    assert {path.name for path in folders.pop().iterdir()} >= {"plotly.min.js", "offline_plotly.js"}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_interactive_figures_have_all_states_a_twin_and_an_alt_text(pages: dict[str, Page], name: str) -> None:
+    page = pages[name]
+    twins = [image for image in page.images if "static-twin" in (image.get("class") or "").split()]
+    assert len(twins) == len(page.figures)
+    for figure in page.figures:
+        assert len(figure["layout"]["meta"]["alt"].split()) >= 10
+        assert controls(figure) and all(len(control["values"]) >= 2 for control in controls(figure))
+        ways = itertools.product(*(range(len(control["values"])) for control in controls(figure)))
+        assert [frame["name"] for frame in figure["frames"]] == ["-".join(map(str, way)) for way in ways]
+        assert len(json.dumps(figure)) <= 1_500_000
+
+
+def test_the_curves_of_the_factor_are_the_library_s(pages: dict[str, Page]) -> None:
+    """Every state of every page that shows the factor over the slope, as the page holds it."""
+    names = ["λ", "slope k"]
+    found = [figure for page in pages.values() for figure in page.figures]
+    curves = [figure for figure in found if [control["name"] for control in controls(figure)] == names]
+    assert curves
+    for figure in curves:
+        errors = {"mae": 0.0, "mse": 0.0}
+        lams, slopes = (control["values"] for control in controls(figure))
+        for (i, lam), n in itertools.product(enumerate(lams), range(len(slopes))):
+            for base in errors:
+                for trace in state(figure, i, n):
+                    expected = lai.lai_factor(torch.from_numpy(trace["x"]).double(), lam, base=base).numpy()
+                    errors[base] = max(errors[base], float(np.nanmax(np.abs(trace["y"] / expected - 1))))
+        assert min(errors.values()) < 1e-6
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
@@ -183,7 +257,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=["--no-sandbox"])
+        chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS)
         yield chromium
         chromium.close()
 
@@ -204,17 +278,163 @@ def test_in_a_browser(browser: Any, site: str, pages: dict[str, Page], name: str
     tab.goto(site + name, wait_until="networkidle")
 
     assert tab.evaluate("document.documentElement.dataset.theme") == mode
-    if pages[name].math:
-        tab.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
-        tab.evaluate("MathJax.startup.promise.then(() => true)")
-        assert tab.locator("mjx-container svg").count() >= pages[name].math
-        assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
+    check_mathematics(tab, pages[name])
+    if (width, mode) in ((1280, "light"), (390, "dark")):
+        draw_figures(tab, pages[name])
+    if (width, mode) == (1280, "light"):
+        for i, figure in enumerate(pages[name].figures):
+            move_sliders(tab, i, figure)
+        check_print(tab)
+    check_images(tab)
     too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert tab.evaluate(too_wide) <= 0, "the page scrolls sideways"
-    broken = "[...document.images].filter(image => image.complete && !image.naturalWidth).map(image => image.src)"
-    assert tab.evaluate(broken) == []
     assert outside == [] and complaints == []
     context.close()
+
+
+def check_mathematics(tab: Any, page: Page) -> None:
+    if page.math:
+        tab.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        tab.evaluate("MathJax.startup.promise.then(() => true)")
+        assert tab.locator("mjx-container svg").count() >= page.math
+        assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
+
+
+def check_images(tab: Any) -> None:
+    """Every image is loaded and to be seen, but for folded ones and twins of what is drawn."""
+    wrong = """[...document.images].filter((image) => {
+      if (image.complete && !image.naturalWidth) return true;
+      if (!image.closest(".bd-content") || image.closest("details:not([open]), .toggle-hidden")) return false;
+      if (image.matches(".static-twin, .only-dark, .only-light")) return false;
+      const box = image.getBoundingClientRect();
+      return !image.checkVisibility() || box.width < 20 || box.height < 20;
+    }).map((image) => image.outerHTML)"""
+    assert tab.evaluate(wrong) == []
+
+
+def draw_figures(tab: Any, page: Page) -> None:
+    """Scroll to each interactive figure; it must be drawn, in the place of its twin."""
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    boxes = tab.locator(".interactive")
+    assert boxes.count() == len(page.figures)
+    for i, figure in enumerate(page.figures):
+        boxes.nth(i).evaluate("box => box.parentElement.scrollIntoView()")
+        tab.wait_for_function(f"document.querySelectorAll('.interactive')[{i}].classList.contains('drawn')")
+        plot = boxes.nth(i).locator(".interactive-plot")
+        size = plot.bounding_box()
+        assert size["width"] > 250 and size["height"] > 250
+        assert plot.locator("svg, canvas").count() > 0
+        assert not boxes.nth(i).evaluate("box => box.parentElement.querySelector('.static-twin').checkVisibility()")
+        inputs = boxes.nth(i).locator("input[type=range]")
+        assert inputs.count() == len(controls(figure))
+        for n, control in enumerate(controls(figure)):
+            assert inputs.nth(n).bounding_box()["width"] > 100
+            assert inputs.nth(n).get_attribute("aria-label") == control["name"]
+            assert inputs.nth(n).get_attribute("aria-valuetext") == control["labels"][control["start"]]
+        if is_solid(figure):  # the surface itself, not only its axes
+            picture = Image.open(io.BytesIO(plot.screenshot())).convert("RGB").resize((100, 100))
+            assert len(set(picture.get_flattened_data())) > 300
+        check_state(tab, i, figure, [control["start"] for control in controls(figure)])
+
+
+def move_sliders(tab: Any, i: int, figure: dict[str, Any], most: int | None = None) -> None:
+    """Each slider by key to one end, one after the other; the figure must follow with the right numbers."""
+    positions = [control["start"] for control in controls(figure)]
+    for n, control in enumerate(controls(figure)[:most]):
+        before = check_state(tab, i, figure, positions)
+        last = len(control["values"]) - 1
+        positions[n] = 0 if control["start"] == last else last
+        slider = tab.locator(".interactive").nth(i).locator("input").nth(n)
+        slider.focus()
+        tab.keyboard.press("Home" if positions[n] == 0 else "End")
+        assert slider.get_attribute("aria-valuetext") == control["labels"][positions[n]]
+        assert check_state(tab, i, figure, positions) != before, f"moving {control['name']} changes nothing"
+
+
+DRAWN = """(trace) => Object.fromEntries(["name", "x", "y", "z"].filter((key) => trace[key] !== undefined).map(
+  (key) => [key, key === "name" ? trace.name : Array.from(trace[key], (row) => row.length ? Array.from(row) : row).flat()]
+))"""
+
+
+def check_state(tab: Any, i: int, figure: dict[str, Any], positions: list[int]) -> Any:
+    """What plotly has drawn is the state at these positions; returned as numbers."""
+    plot = f"document.querySelectorAll('.interactive-plot')[{i}]"
+    tab.wait_for_function(f"{plot}.dataset.state === '{'-'.join(map(str, positions))}'")
+    drawn = tab.evaluate(f"{plot}._fullData.map({DRAWN})")
+    expected = state(figure, *positions)
+    assert len(drawn) == len(expected)
+    for have, want in zip(drawn, expected, strict=True):
+        assert have["name"] == want.get("name", have["name"])
+        for key in {"x", "y", "z"} & set(want):
+            numbers = np.array(have[key], dtype=float)  # JSON has no NaN: a gap is None
+            np.testing.assert_array_equal(numbers, np.asarray(want[key], dtype=float).ravel())
+    return drawn
+
+
+def check_print(tab: Any) -> None:
+    tab.emulate_media(media="print")
+    boxes = tab.locator(".interactive")
+    for i in range(boxes.count()):
+        assert not boxes.nth(i).is_visible()
+        assert boxes.nth(i).evaluate("box => box.parentElement.querySelector('.static-twin').checkVisibility()")
+    tab.emulate_media(media="screen")
+
+
+def with_figure(pages: dict[str, Page], solid: bool) -> str:
+    return next(name for name, page in pages.items() if any(is_solid(figure) == solid for figure in page.figures))
+
+
+@pytest.mark.parametrize("solid", [False, True])
+def test_without_javascript_or_webgl_the_twin_stays(
+    browser: Any, site: str, pages: dict[str, Page], solid: bool
+) -> None:
+    name = with_figure(pages, solid)
+    context = browser.new_context(java_script_enabled=solid)
+    complaints: list[str] = []
+    if solid:  # a flat figure needs no WebGL
+        off = "const get = HTMLCanvasElement.prototype.getContext; HTMLCanvasElement.prototype.getContext = "
+        off += "function (kind, ...rest) { return kind.startsWith('webgl') ? null : get.call(this, kind, ...rest); };"
+        context.add_init_script(off)
+    tab = context.new_page()
+    tab.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.goto(site + name, wait_until="networkidle")
+    for i, figure in enumerate(pages[name].figures):
+        box = tab.locator(".interactive").nth(i)
+        twin = tab.locator(".static-twin").nth(i)
+        if is_solid(figure) == solid:
+            twin.scroll_into_view_if_needed()
+            tab.wait_for_timeout(300)
+            assert twin.is_visible() and not box.is_visible()
+    assert complaints == []
+    context.close()
+
+
+def test_the_search_finds_the_boundary(browser: Any, site: str) -> None:
+    tab = browser.new_page()
+    tab.goto(site + "search.html?q=boundary", wait_until="networkidle")
+    tab.wait_for_selector("#search-results li a")
+    found = tab.locator("#search-results li a").evaluate_all("links => links.map(link => link.href)")
+    assert any("20_lambda" in url for url in found), found
+    assert any("boundary" in text.lower() for text in tab.locator("#search-results li").all_inner_texts())
+    tab.close()
+
+
+@pytest.mark.parametrize("solid", [False, True])
+def test_interactive_figures_work_from_the_file_system(
+    browser: Any, html: Path, pages: dict[str, Page], solid: bool
+) -> None:
+    name = with_figure(pages, solid)
+    i = next(i for i, figure in enumerate(pages[name].figures) if is_solid(figure) == solid)
+    outside: list[str] = []
+    tab = browser.new_page()
+    tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or outside.append(request.url))
+    tab.goto((html / name).as_uri(), wait_until="networkidle")
+    tab.locator(".interactive").nth(i).evaluate("box => box.parentElement.scrollIntoView()")
+    tab.wait_for_function(f"document.querySelectorAll('.interactive')[{i}].classList.contains('drawn')")
+    move_sliders(tab, i, pages[name].figures[i], most=1)
+    assert outside == []
+    tab.close()
 
 
 def test_opens_from_the_file_system(browser: Any, html: Path, pages: dict[str, Page]) -> None:
@@ -224,8 +444,6 @@ def test_opens_from_the_file_system(browser: Any, html: Path, pages: dict[str, P
     tab = browser.new_page()
     tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or outside.append(request.url))
     tab.goto((html / name).as_uri(), wait_until="networkidle")
-    if pages[name].math:
-        tab.evaluate("MathJax.startup.promise.then(() => true)")
-        assert tab.locator("mjx-container svg").count() >= pages[name].math
+    check_mathematics(tab, pages[name])
     assert outside == []
     tab.close()

@@ -13,6 +13,11 @@ ROOT = Path(__file__).parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 # Chapters that train, with parameters that make the same cells run in seconds.
 QUICK = {
+    "00_losses_and_regularization": "seeds=4 worlds=50",
+    "30_nonlinear": "seeds=3 pretrain_steps=60 steps=15",
+    "40_high_dimension": "rows=200 seeds=2 list_steps=5 vector_steps=5",
+    "51_coupled_samples": "seeds=2 pretrain_epochs=1 epochs=1",
+    "50_limitations": "starts=20 seeds=2 steps=20",
     "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
     "70_experiments_smoothness": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
 }

@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import lai
+from lai import interactive, plotting
 
 matplotlib.use("Agg")
 
@@ -36,10 +37,11 @@ VERDICTS = {
         "boundary-one: holds",
         "vanishing: holds under stated conditions\n  below the boundary; repaired for the error, not for the slope",
         "boundary-lambda: holds under stated conditions\n  for the factor alone; at λ for MAE, at √λ for MSE",
+        "duality: holds",
         "range: holds under stated conditions\n  on the near side of the boundary, not on the far side",
     ],
 }
-LAMS = (1e-6, 0.3, 0.5, 1.0, 2.0, 5, 1e4)
+LAMS = (1e-6, 0.05, 0.5, 1.0, 3, 1e4)
 
 
 class Run:
@@ -144,7 +146,24 @@ def test_inserted_numbers(lam: float) -> None:
     assert done.glued["share"] == pytest.approx(max(abs(k), 1) / math.hypot(1, k))
     assert math.tan(math.radians(done.glued["theta"])) == pytest.approx(k)
     done = run(LAMBDA, lam=lam)
-    assert done.glued == {"lam": lam, "root": pytest.approx(lam**0.5), "highest": pytest.approx(max(lam, 1 / lam))}
+    top, low = max(1.0, lam), min(1.0, lam)
+    peak_at = max(lam**0.5, 3**-0.5)
+
+    def pull(k: float) -> float:
+        return 2 * k / (1 + k**2) ** 2 / low
+
+    assert done.glued == {
+        "lam": lam,
+        "root": pytest.approx(lam**0.5),
+        "highest": pytest.approx(max(lam, 1 / lam)),
+        "from_flat": pytest.approx(top - top / math.hypot(1, lam), rel=1e-6, abs=1e-14),
+        "from_vertical": pytest.approx(1 / low - top / math.hypot(1, lam), rel=1e-6, abs=1e-14),
+        "ratio_mae": pytest.approx(lam**-2, rel=1e-5),
+        "ratio_mse": pytest.approx(1 / lam),
+        "peak_at": pytest.approx(peak_at, rel=1e-3),
+        "peak": pytest.approx(pull(peak_at), rel=1e-3),
+        "weaker": pytest.approx(pull(peak_at) / pull(10 * peak_at), rel=5e-3),
+    }
 
 
 @pytest.mark.parametrize("lam", LAMS)
@@ -163,6 +182,113 @@ def test_static_sentences_are_true_at_every_lam(lam: float) -> None:
     for base in ("mae", "mse"):  # "the same heights at both ends"
         assert lai.lai_factor(ends, lam, base=base).tolist() == pytest.approx([max(1, lam), 1 / min(1, lam)])
     assert float(torch.cat([f, g]).max()) <= max(lam, 1 / lam) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_static_sentences_about_the_pulls_are_true_at_every_lam(lam: float) -> None:
+    """What the text and the alt texts say about mirror, pulls and tails, by finite differences of the factor."""
+
+    def factor(base: str, k: float, lam: float = lam) -> float:
+        return float(lai.lai_factor(torch.tensor(k, dtype=torch.float64), lam, base=base))  # type: ignore[arg-type]
+
+    def pull(base: str, k: float) -> float:
+        h = 1e-5 * k
+        return (factor(base, k + h) - factor(base, k - h)) / (2 * h)
+
+    top, low = max(1.0, lam), min(1.0, lam)
+    for base, boundary, size in (("mae", float(lam), 1), ("mse", lam**0.5, 2)):
+        for k in (-3.0, -0.2, 0.01, 0.7, 1.0, 50.0):  # the mirror, and evenness
+            assert factor(base, k) == pytest.approx(factor(base, 1 / k, 1 / lam))
+            assert factor(base, k) == pytest.approx(factor(base, -k))
+        root = 3 if base == "mae" else 4
+        for times in (0.3, 0.9, 1.1, 3.0):
+            k = times * boundary
+            known = size * (-top * k if times < 1 else (1 if base == "mae" else k) / low) / (1 + k * k) ** (root / 2)
+            noise = 1e-10 * factor(base, k) / k  # of the differences, where a factor hardly changes
+            assert pull(base, k) == pytest.approx(known, rel=1e-4, abs=noise)
+        steep = torch.tensor([1e4, 1e5], dtype=torch.float64, requires_grad=True)
+        tail = lai.lai_factor(steep * top, lam, base=base).sum()  # type: ignore[arg-type]
+        tail = torch.autograd.grad(tail, steep)[0] / top
+        assert tail.tolist() == pytest.approx([size / (low * (s * top) ** 3) for s in steep.tolist()], rel=1e-4)
+    # "close to its greatest value on this side", ten times as steep as where the pull is strongest
+    assert factor("mse", 10 * max(lam**0.5, 3**-0.5)) > 0.95 / low
+    # to leading order in a small λ, and mirrored
+    if lam <= 0.05:
+        assert 1 - factor("mae", lam) == pytest.approx(lam**2 / 2, rel=0.01, abs=1e-15)
+        assert 1 - factor("mse", lam**0.5) == pytest.approx(lam, rel=0.06)
+    if lam >= 100:
+        assert 1 - factor("mae", lam) == pytest.approx(1 / (2 * lam**2), rel=0.01)
+        assert 1 - factor("mse", lam**0.5) == pytest.approx(1 / lam, rel=0.01)
+
+
+# --- figures with sliders, and their twins -----------------------------------------------------------------------
+
+
+def last_value(done: Run, name: str) -> Any:
+    """What a cell ends in: the figure that the page shows."""
+    line = done.source(name).splitlines()[-1]
+    assert line.startswith("interactive.")
+    return eval(line, done.names)  # noqa: S307
+
+
+@pytest.mark.parametrize("lam", (0.05, 1.0, 3))
+@pytest.mark.parametrize("name, base", [("curve-figure", "mae"), ("square-curve", "mse")])
+def test_curve_with_sliders_and_its_twin_hold_the_librarys_values(lam: float, name: str, base: str) -> None:
+    import json
+
+    import matplotlib.pyplot as plt
+
+    shown = json.loads(last_value(run(LAMBDA, lam=lam), name).to_json())
+    lams, slopes = (control["values"] for control in shown["layout"]["meta"]["controls"])
+    starts = [control["start"] for control in shown["layout"]["meta"]["controls"]]
+    assert lams[starts[0]] == lam and {0.1, 10.0} <= set(lams)  # "Try λ = 0.1, then λ = 10"
+    for i, value in enumerate(lams):
+        boundary = value**0.5 if base == "mse" else value
+        for j in (0, starts[1], len(slopes) - 1):
+            below, above, corner, here = interactive.state(shown, i, j)
+            for trace in (below, above, corner, here):
+                x, y = (torch.tensor(trace[axis], dtype=torch.float64) for axis in "xy")
+                drawn = ~y.isnan()
+                expected = lai.lai_factor(x[drawn], value, base=base)  # type: ignore[arg-type]
+                assert torch.allclose(y[drawn], expected, rtol=1e-5)
+            assert float(corner["x"][0]) == pytest.approx(boundary) and float(here["x"][0]) == pytest.approx(slopes[j])
+
+    with surroundings({}):
+        _, ax = plt.subplots()
+        plotting.factor_curve(ax, lam, base=base)  # type: ignore[arg-type]
+        for line in ax.lines:
+            x, y = (torch.tensor(values, dtype=torch.float64).flatten() for values in line.get_data())
+            assert torch.allclose(y, lai.lai_factor(x, lam, base=base))  # type: ignore[arg-type]
+        at = ax.lines[3].get_xdata()
+        assert float(torch.tensor(at)) == pytest.approx(slopes[starts[1]])  # the same point as before a slider moves
+
+
+@pytest.mark.parametrize("k, e", [(0.75, 2.5), (0.0, 1.0), (-2.0, 1.0), (100.0, -2.0)])
+def test_triangle_with_a_slider_holds_the_librarys_values(k: float, e: float) -> None:
+    shown = last_value(run(GEOMETRY, k=k, e=e, lam=0.3), "triangle-figure")
+    (control,) = shown.layout.meta["controls"]
+    assert control["values"][control["start"]] == k
+    for i, slope in enumerate(control["values"]):
+        _, error, along, across, _ = interactive.state(shown, i)
+        size, a, b = (math.hypot(*(t[axis][1] - t[axis][0] for axis in "xy")) for t in (error, along, across))
+        loss = abs(e) * lai.lai_factor(slope, 1.0, base="mae").item()
+        assert (size, max(a, b)) == pytest.approx((abs(e), loss), rel=1e-5)
+        assert (a, b) == pytest.approx([abs(e * slope) / math.hypot(1, slope), abs(e) / math.hypot(1, slope)], rel=1e-4)
+
+
+@pytest.mark.parametrize("base, size", [("mae", 1), ("mse", 2)])
+@pytest.mark.parametrize("lam", (0.05, 1.0, 3.0))
+def test_figure_of_the_pulls(lam: float, base: str, size: int) -> None:
+    import matplotlib.pyplot as plt
+
+    with surroundings({}):
+        _, ax = plt.subplots()
+        plotting.pulls(ax, lam, base=base)  # type: ignore[arg-type]
+        up, down, tail = (torch.tensor(line.get_xydata()).T for line in ax.lines[:3])
+    top, low, power = max(1.0, lam), min(1.0, lam), 1.5 if base == "mae" else 2.0
+    assert torch.allclose(up[1], size * top * up[0] / (1 + up[0] ** 2) ** power)
+    assert torch.allclose(down[1], size * (down[0] ** (size - 1)) / low / (1 + down[0] ** 2) ** power)
+    assert float(tail[1, -1]) == pytest.approx(float(down[1, -1]), rel=0.01)
 
 
 def test_lam_acts(chapter: str) -> None:
@@ -209,6 +335,15 @@ def shifted(run: Run) -> dict[str, Any]:
     return {"lai": SimpleNamespace(lai_factor=lai_factor)}
 
 
+def not_divided(run: Run) -> dict[str, Any]:
+    """The factor without its division by a small λ."""
+
+    def lai_factor(k: Any, lam: float, *, base: str) -> torch.Tensor:
+        return lai.lai_factor(k, lam, base=base) * min(1, lam)
+
+    return {"lai": SimpleNamespace(lai_factor=lai_factor)}
+
+
 def exchanged(run: Run) -> dict[str, Any]:
     """The two legs in the wrong order."""
     legs = run.names["legs"]
@@ -223,6 +358,7 @@ MUTANTS = {
     "verdict-nonsmooth": (GEOMETRY, lambda run: {"lai_of_slope": lambda k: torch.tensor(k).square()}),
     "verdict-one": (LAMBDA, shifted),
     "verdict-lambda": (LAMBDA, shifted),
+    "verdict-duality": (LAMBDA, not_divided),
     "verdict-vanishing": (LAMBDA, lambda run: {"exponents": {"as is": [1, 2], "divided by λ": [0, 0]}}),
     "verdict-range": (LAMBDA, lambda run: {"lai": SimpleNamespace(lai_factor=lambda k, *_, **__: k * 0 + 1)}),
 }
@@ -269,6 +405,14 @@ def test_exercises_of_the_geometry() -> None:
     needed = (kappa - 1) * (1 * (1 + 1) - (kappa - 1))  # the noise from which slope 1 is a minimum
     assert reached == {t: rho * t**2 >= needed for t in reached}
 
+    heights = {p: height for p, (height, _) in done.names["solution_6"].items()}
+    assert heights == {p: pytest.approx(2 ** (1 / p - 0.5)) for p in heights}
+    kinks = {p: bend > 1e-3 for p, (_, bend) in done.names["solution_6"].items()}
+    assert kinks == {p: p == math.inf for p in kinks}
+    k = torch.logspace(-3, 3, 600_001, dtype=torch.float64)
+    weighted = (k**4 + 1.5**4) ** 0.25 / (1 + k**2).sqrt()  # p = 4, λ = 1.5
+    assert float(k[weighted.argmin()]) == pytest.approx(1.5 ** (4 / (4 - 2)), rel=1e-3)
+
 
 def test_exercises_of_lambda() -> None:
     done = run(LAMBDA)
@@ -278,19 +422,39 @@ def test_exercises_of_lambda() -> None:
     assert answer("your_mse_lam = 36") == "MSE: right\nMAE: no answer yet\n"
     assert answer("your_mse_lam = 6") == "MSE: not yet\nMAE: no answer yet\n"
 
-    assert done.names["solution_3"] == pytest.approx((3**-0.5, 9 / (8 * math.sqrt(3) * 0.01)), rel=1e-3)
+    mirror = functools.partial(done.again, "exercise-2-answer", "= None")
+    assert mirror("= 2.5") == "Right.\n"
+    assert mirror("= 0.4").startswith("Not yet") and mirror("= -2.5").startswith("Not yet")
+    assert mirror("= None") == "No answer yet.\n"
+    assert done.printed["exercise-2-solution"] == "slope 2.5: Right.\n"
+    assert done.names["solution_3"] == pytest.approx((2**-0.5, 4 / 3**1.5))
+    push = functools.partial(done.again, "exercise-3-answer", "= None")
+    assert push("= 0.71") == "Right.\n"
+    assert push("= 0.58").startswith("Not yet") and push("= 2").startswith("Not yet")  # 1/√3, and the boundary
+    assert "Right." in done.printed["exercise-3-solution"]
     assert done.names["solution_4"] == pytest.approx((0.14249, 1 / 99), rel=1e-3)
     limit = functools.partial(done.again, "exercise-4-answer", "= None")
     assert limit("= 0.14") == "Right.\n"
     assert limit("= 0.01").startswith("Not yet")
     assert "Right." in done.printed["exercise-4-solution"]
-    assert done.names["solution_5"] == pytest.approx([0, 1 / math.sqrt(1.25)], abs=1e-3)
+    divisor = functools.partial(
+        done.again, "exercise-5-answer", "return None  # replace None, for example by min(1, lam)"
+    )
+    assert divisor("return (1 + lam) / 2") == "Right: a mirror without a kink.\n"
+    assert divisor("return min(1, lam)") == "Not yet: a mirror, but with a kink at λ = 1.\n"
+    assert divisor("return lam").startswith("Not yet: λ = ") and divisor("return 0.0").startswith("Not yet: λ = ")
+    assert done.printed["exercise-5-solution"].count("Right") == 2
+    lam = done.names["lam"]
+    assert done.names["solution_5"]["lowest_divisor"] == pytest.approx(
+        [math.hypot(1, lam), 1, math.hypot(1, lam) / lam], rel=1e-6
+    )
+    assert done.names["solution_6"] == pytest.approx((1, lam**2), rel=1e-4)
 
 
 @pytest.mark.parametrize("lam", LAMS)
 def test_solutions_run_at_every_lam(chapter: str, lam: float) -> None:
     printed = run(chapter, lam=lam).printed
-    assert {f"exercise-{i}-solution" for i in range(1, 6)} <= set(printed)
+    assert {f"exercise-{i}-solution" for i in range(1, 7)} <= set(printed)
 
 
 # --- as a reader reruns them -----------------------------------------------------------------------------------

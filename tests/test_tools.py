@@ -150,6 +150,10 @@ def output(**data: str) -> nbformat.NotebookNode:
     return nbformat.v4.new_output("display_data", data={key.replace("_", "/"): text for key, text in data.items()})
 
 
+def plotly_output() -> nbformat.NotebookNode:
+    return nbformat.v4.new_output("display_data", data={"application/vnd.plotly.v1+json": {"data": [], "layout": {}}})
+
+
 def stream(text: str, name: str = "stdout") -> nbformat.NotebookNode:
     return nbformat.v4.new_output("stream", name=name, text=text)
 
@@ -169,12 +173,14 @@ DEFECTS: list[tuple[str, Callable[[nbformat.NotebookNode], object]]] = [
         "stopped with KeyError",
         lambda node: node.cells[2].outputs.append(nbformat.v4.new_output("error", ename="KeyError")),
     ),
-    ("has an image", lambda node: node.cells[2].outputs.append(output(image_png="aGk="))),
+    ("has a figure", lambda node: node.cells[2].outputs.append(output(image_png="aGk="))),
+    ("has a figure", lambda node: node.cells[2].outputs.append(plotly_output())),
     (
         "without alt text",
         lambda node: node.cells[2].outputs.append(output(text_plain="<Figure size 640x480 with 1 Axes>")),
     ),
     ("without alt text", lambda node: node.cells[2].metadata.update(mystnb={"figure": {"name": "fig-x"}})),
+    ("without alt text", lambda node: node.cells[2].update(source="interactive.triangle(k, e)")),
     ("0 cells are tagged parameters", lambda node: node.cells[1].metadata.clear()),
     ("2 cells are tagged parameters", lambda node: node.cells[2].metadata.update(tags=["parameters"])),
     ("has no lam", lambda node: node.cells[1].update(source="seeds: int = 1  # repetitions")),
@@ -218,6 +224,24 @@ def test_refresh_writes_what_its_check_accepts_and_is_stable(tmp_path: Path) -> 
     before = path.read_bytes()
     assert refresh.main(["--notebooks", str(tmp_path)]) == 0
     assert path.read_bytes() == before
+
+
+def test_refresh_strips_interactive_figures_with_their_twins(tmp_path: Path) -> None:
+    code = (
+        "import matplotlib.pyplot as plt\nfrom lai import interactive\n"
+        "fig, ax = plt.subplots()\nprint('drawn')\ninteractive.triangle(1.0, 2.0)"
+    )
+    path = write(tmp_path, code=code)
+    edit(path, lambda node: node.cells[2].metadata.update(mystnb={"image": {"alt": "A triangle"}}))
+    executed = tmp_path / "executed.ipynb"
+    notebook.run(path, executed, {})
+    outputs = nbformat.read(executed, as_version=4).cells[2].outputs
+    kinds = [kind for item in outputs for kind in item.get("data", {})]
+    assert "application/vnd.plotly.v1+json" in kinds and "image/png" in kinds
+    assert "text/html" not in kinds  # would bring plotly from elsewhere
+    cleaned = refresh.clean(nbformat.read(executed, as_version=4)).cells[2].outputs
+    assert {kind for item in cleaned for kind in item.get("data", {})} <= {"text/plain"}
+    assert cleaned[0].text == "drawn\n"
 
 
 def test_refresh_leaves_a_failing_notebook_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

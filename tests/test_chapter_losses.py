@@ -1,0 +1,381 @@
+"""The chapter on losses and regularisation: verdicts and numbers at many parameters, refusals, mutants, exercises.
+
+Closed forms are computed again here, without the chapter's code. Most runs leave out the cells that train.
+"""
+
+import functools
+import math
+import re
+from typing import Any
+
+import matplotlib
+import nbformat
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, optimize, stats
+from test_chapters_geometry import ROOT, Run, surroundings
+
+import lai
+
+matplotlib.use("Agg")
+
+CHAPTER = "00_losses_and_regularization"
+TRAINS = {"noise-compare", "noise-gap", "noise-figure", "exercise-5-solution"}
+VERDICTS = {
+    "verdict-huber": "v1-huber: fails",
+    "verdict-l2": (
+        "intro-l2: holds under stated conditions\n  it adds the sum of squares; that is the square of the L2 norm"
+    ),
+    "verdict-gradient": (
+        "intro-gradient: holds under stated conditions\n  where the function has a derivative; not at a kink"
+    ),
+    "verdict-added": (
+        "intro-added: holds under stated conditions\n  not for double backpropagation of squared errors: a product"
+    ),
+    "verdict-goal": (
+        "intro-goal: holds under stated conditions\n  where errors remain; a model that interpolates is left as it is"
+    ),
+}
+LAMS = (0.05, 0.3, 1.0, 3.0)
+
+
+class Chapter(Run):
+    def most(self, leave_out: set[str] = TRAINS, until: str = "") -> "Chapter":
+        with surroundings(self.glued):
+            for cell in self.cells():
+                if cell.id == until:
+                    break
+                if cell.id in leave_out:
+                    continue
+                self.printed[cell.id] = self._execute(cell.source, cell.id)
+                if "parameters" in cell.metadata.get("tags", []):
+                    self.names.update(self.parameters)
+        return self
+
+
+@functools.cache
+def run(**parameters: Any) -> Chapter:
+    return Chapter(CHAPTER, **parameters).most()
+
+
+@functools.cache
+def trained(**parameters: Any) -> Chapter:
+    return Chapter(CHAPTER, **parameters).most(leave_out=set())
+
+
+def array(value: Any) -> np.ndarray:
+    return np.asarray(value.detach() if isinstance(value, torch.Tensor) else value, dtype=float)
+
+
+# --- at many parameters ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parameters", [*({"lam": lam} for lam in LAMS), {"beta": 0.001}, {"beta": 100.0}, {"beta": 2}])
+def test_verdicts_hold_at_every_parameter(parameters: dict[str, float]) -> None:
+    done = run(worlds=50, **parameters)
+    assert {name: done.printed[name].rstrip("\n") for name in VERDICTS} == VERDICTS
+
+
+def test_every_verdict_cell_is_expected_here() -> None:
+    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
+    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
+    committed = {name: "".join(o.text for o in cell.outputs).rstrip("\n") for name, cell in tagged.items()}
+    assert committed == VERDICTS
+
+
+def test_numbers_in_the_prose_are_all_glued() -> None:
+    done = trained()
+    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
+    wanted = set(re.findall(r"\{glue:text\}`([\w-]+)", prose))
+    assert wanted and wanted <= set(done.glued)
+    assert all(type(value) is float and math.isfinite(value) for value in done.glued.values())
+
+
+@pytest.mark.parametrize(
+    "key", re.findall(r"\{cite[:\w]*\}`([^`]+)`", (ROOT / "notebooks" / f"{CHAPTER}.ipynb").read_text())
+)
+def test_cited_works_are_in_the_bibliography(key: str) -> None:
+    text = (ROOT / "book" / "references.bib").read_text()
+    assert [name for name in key.split(",") if f"{{{name}," not in text] == []
+
+
+def test_labels_are_the_chapters_own() -> None:
+    """Equation and figure names must be unique over the book; here they carry the chapter's letters."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4).cells
+    prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    labels = re.findall(r"^\$\$ \(([\w-]+)\)", prose, re.MULTILINE)
+    figures = [c.metadata["mystnb"]["figure"]["name"] for c in cells if "figure" in c.metadata.get("mystnb", {})]
+    assert len(set(labels)) == len(labels) and all(label.startswith("eq-lr-") for label in labels)
+    assert len(set(figures)) == len(figures) and all(name.startswith("fig-lr-") for name in figures)
+    assert set(re.findall(r"\{eq\}`([\w-]+)`", prose)) <= set(labels)
+    assert set(re.findall(r"\{numref\}`([\w-]+)`", prose)) <= set(figures)
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_lam_acts_and_agrees_with_the_closed_form(lam: float) -> None:
+    done = run(worlds=50, lam=lam)
+    assert done.glued["lam"] == lam
+    last = float(done.printed["lai-by-hand"].split()[-1])  # e = 1, k = 5
+    assert last == pytest.approx(max(25, lam) / 26 / min(1, lam), abs=6e-4)
+    # the figure's valleys lie inside its axis, at ±√λ, and a point without error costs nothing
+    slopes, curves = done.names["slopes"], done.names["multiplied"]
+    assert abs(slopes[curves[2].argmin()].item()) == pytest.approx(math.sqrt(lam), abs=0.02 * done.names["reach"])
+    assert curves[0].abs().max() == 0
+    assert torch.allclose(curves[1], 0.25 * curves[2])  # one shape, stretched by e²
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"lam": 0},
+        {"lam": math.nan},
+        {"lam": [0.1, 0.2]},
+        {"beta": 0.0},
+        {"beta": 101.0},
+        {"beta": math.nan},
+        {"beta": "much"},
+        {"beta": True},
+        {"worlds": 49},
+        {"worlds": 60.5},
+        {"seeds": 3},
+    ],
+)
+def test_bad_parameters_stop_before_anything_is_computed(parameters: dict[str, Any]) -> None:
+    wrong = Run(CHAPTER, **parameters)
+    (name,) = parameters
+    with pytest.raises((ValueError, TypeError), match=f"^{name}"):
+        wrong.all()
+    assert list(wrong.printed) == ["imports", "parameters"] and not wrong.glued
+
+
+# --- the statements, computed another way ------------------------------------------------------------------------
+
+
+def test_likelihoods_against_scipy() -> None:
+    done = Chapter(CHAPTER, worlds=50).most(until="laplace-by-hand")
+    e = 1.2 * array(done.names["x"]) - array(done.names["y"])
+    assert done.names["nll"].item() == pytest.approx(-stats.norm(scale=0.5).logpdf(e).sum())
+    done.again("laplace-by-hand")
+    assert done.names["nll"].item() == pytest.approx(-stats.laplace(scale=0.4).logpdf(e).sum())
+
+
+def test_best_constants() -> None:
+    targets = np.array([1.0, 2.0, 4.0, 4.5, 40.0])
+    huber = optimize.minimize_scalar(
+        lambda c: np.where(abs(c - targets) < 1, (c - targets) ** 2 / 2, abs(c - targets) - 0.5).sum(), bounds=(0, 10)
+    ).x
+    found = [float(line.split()[-1]) for line in run().printed["outlier"].splitlines()[:3]]
+    assert found == pytest.approx([targets.mean(), np.median(targets), huber], abs=0.006)
+
+
+def test_true_risk_and_its_estimates() -> None:
+    done = run()
+    exact = integrate.quad(lambda x: (x - math.sin(3 * x)) ** 2 / 2, -1, 1)[0] + 0.09
+    assert done.names["risk"].item() == pytest.approx(exact, rel=3e-3)
+    train, true = array(done.names["train_risk"]), array(done.names["true_risk"])
+    assert (np.diff(train) < 0).all() and train[-1] < 0.09 / 4  # alt text and reading
+    assert (true > 0.09).all() and 2 <= true.argmin() <= 5 and true[-1] > 9
+    spreads = [float(line.split()[-1]) for line in done.printed["risk-fixed"].splitlines()[1:]]
+    assert spreads[0] / spreads[2] == pytest.approx(10, rel=0.25)
+
+
+@pytest.mark.parametrize("beta", [0.001, 0.3, 2, 100.0])
+def test_penalised_fits_are_minima(beta: float) -> None:
+    done = run(worlds=50, beta=beta)
+    X, y, n = array(done.names["X"]), array(done.names["y"]), 100
+    assert X.shape == (n, 6)
+
+    def objective(w: np.ndarray, l1: float, l2: float) -> float:
+        return ((y - X @ w) ** 2).sum() / 2 / n + beta * (l1 * abs(w).sum() + l2 / 2 * (w**2).sum())
+
+    rng = np.random.default_rng(0)
+    for name, l1, l2 in (("ridge", 0, 1), ("proximal", 1, 0), ("mixed", 0.5, 0.5)):
+        w = array(done.names[name])
+        least = objective(w, l1, l2)
+        moved = [objective(w + 10.0**p * rng.normal(size=6), l1, l2) for p in (-3, -2, -1) for _ in range(50)]
+        assert min(moved) > least, name
+    zeros = int((array(done.names["proximal"]) == 0).sum())
+    assert done.glued["zeros_proximal"] == zeros and done.glued["zeros_gradient"] == 0
+    if beta == 0.3:
+        assert zeros == 3
+    # MAP: noise of size 1 and a prior of variance 1/(Nβ)
+    prior = 1 / (n * beta)
+    mean = np.linalg.solve(X.T @ X + np.eye(6) / prior, X.T @ y)
+    assert array(done.names["ridge"]) == pytest.approx(mean)
+
+
+def test_paths_are_as_the_alt_text_says() -> None:
+    done = run()
+    l2, l1 = array(done.names["l2_path"]), array(done.names["l1_path"])  # from strong to weak
+    assert (np.diff(abs(l2[:, :3]), axis=0) > 0).all() and (l2 != 0).all()
+    first = [int(np.flatnonzero(l1[:, j])[0]) for j in range(6)]
+    for j, start in enumerate(first):
+        assert (l1[:start, j] == 0).all() and (l1[start:, j] != 0).all()
+    assert max(first[:3]) < min(first[3:])
+
+
+def test_shrinkage_as_the_figure_shows_it() -> None:
+    for beta in (0.001, 0.3, 100.0):
+        paths = run(worlds=50, beta=beta).names["paths"]
+        t = 0.1 * beta / (1 + beta)
+        assert (paths["L2"] > 0).all() and float(paths["L2"][1] / paths["L2"][0]) == pytest.approx(1 - t)
+        assert (paths["L1, gradient"] != 0).all() and paths["L1, gradient"][-5:].abs().max() <= t
+        assert paths["L1, proximal"][-1] == 0
+
+
+def test_dropout_formula_by_sampling() -> None:
+    done = run()
+    X, y, w = (array(done.names[name]) for name in ("X", "y", "ridge"))
+    rng = np.random.default_rng(0)
+    masks = 2 * rng.integers(0, 2, size=(4000, *X.shape))
+    sampled = (((masks * X) @ w - y) ** 2).mean(axis=1)
+    error = sampled.std() / math.sqrt(len(sampled))
+    assert done.names["formula"].item() == pytest.approx(sampled.mean(), abs=4 * error)
+
+
+def test_second_task_helps_when_it_is_related() -> None:
+    done = run()
+    assert done.glued["helped_0"] > 0.9 and done.glued["helped_10"] < 0.3
+
+
+def test_double_backpropagation_in_closed_form() -> None:
+    w, b, v, x, y = 1.5, -0.4, 0.8, 0.5, 1.0
+
+    def value(theta: np.ndarray) -> float:
+        w, b, v = theta
+        tanh = math.tanh(w * x + b)
+        return ((v * tanh - y) * v * w * (1 - tanh**2)) ** 2 / 2
+
+    numbers = optimize.approx_fprime(np.array([w, b, v]), value, 1e-7)
+    done = run()
+    assert array(done.names["twice"]) == pytest.approx(numbers, abs=1e-5)
+
+
+def test_noise_expansion_is_of_fourth_order() -> None:
+    lines = run().printed["noise-expansion"].splitlines()
+    rest = [float(line.split()[-1]) for line in lines]
+    assert rest[0] / rest[1] == pytest.approx(16, rel=0.15) and rest[1] / rest[2] == pytest.approx(16, rel=0.15)
+    gain = integrate.quad(lambda v: (0.8 * math.tanh(1.5 * (0.5 + 0.1 * v) - 0.4) - 1) ** 2 * stats.norm.pdf(v), -8, 8)[
+        0
+    ]
+    tanh = math.tanh(0.35)
+    assert float(lines[1].split()[3].rstrip(",")) == pytest.approx(gain - (0.8 * tanh - 1) ** 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("parameters", [{}, {"seeds": 4, "worlds": 50, "lam": 0.05}])
+def test_noise_and_penalty_flatten(parameters: dict[str, Any]) -> None:
+    done = trained(**parameters)
+    for size in (20, 100):  # alt text of the figure
+        assert done.glued[f"noise_{size}"] < done.glued[f"plain_{size}"]
+        assert done.glued[f"penalty_{size}"] < done.glued[f"plain_{size}"]
+    assert done.glued["penalty_at_20"] < done.glued["penalty_20"]  # what the text reads off
+    share = abs(done.glued["gap_100"]) / (done.glued["plain_100"] - done.glued["noise_100"])
+    assert share < 0.5  # relatives: the gap is smaller than what both achieve
+
+
+def test_slopes_of_the_trained_networks_by_finite_differences() -> None:
+    done = trained()
+    predict, net, xs = (done.names[name] for name in ("predict", "net", "xs"))
+    k = predict(net, xs)[1]
+    measured = (predict(net, xs + 1e-6)[0] - predict(net, xs - 1e-6)[0]) / 2e-6
+    assert torch.allclose(k, measured, atol=1e-6)
+
+
+def test_interpolant() -> None:
+    done = run()
+    x8, y8 = array(done.names["x8"]), array(done.names["y8"])
+    w = array(done.names["coefficients"])
+    assert np.polynomial.polynomial.polyval(x8, w) == pytest.approx(y8)
+    slopes = np.polynomial.polynomial.polyval(x8, np.polynomial.polynomial.polyder(w))
+    assert done.glued["steepest"] == pytest.approx(abs(slopes).max())
+    assert done.printed["interpolation"].startswith("Lai loss: value 0.000, pull 0.000\nsum: value")
+
+
+def test_product_is_a_sum_of_moving_strength() -> None:
+    """Equation eq-lr-moving, at a slope and an error that both depend on one weight."""
+    w = torch.tensor(1.7, dtype=torch.float64, requires_grad=True)
+    mse, factor = (3 - w) ** 2 + 0.2, lai.lai_factor(w, 0.3)
+
+    def slope(value: torch.Tensor) -> float:
+        return float(torch.autograd.grad(value, w, retain_graph=True)[0])
+
+    assert slope(mse * factor) == pytest.approx(factor.item() * (slope(mse) + mse.item() * slope(factor.log())))
+
+
+# --- every verdict could have come out otherwise -----------------------------------------------------------------
+
+MUTANTS = {
+    "verdict-huber": ("has_jump(F.huber_loss)", "has_jump(F.l1_loss)", "v1-huber: holds"),
+    "verdict-l2": ("w = ridge.clone()", "w = (2 * ridge).clone()", "intro-l2: fails"),
+    "verdict-gradient": ("rates_agree(kinked,", "rates_agree(smooth,", "intro-gradient: holds"),
+    "verdict-added": ('"double": by_input', '"double": slope', "intro-added: holds"),
+    "verdict-goal": ("lai.lai_loss(y_hat, y8, k", "lai.lai_loss(y_hat, y8 + 1, k", "intro-goal: holds"),
+}
+MORE_MUTANTS = [
+    ("verdict-l2", "w**2).sum())", "w**2).sum() / 2)", "intro-l2: fails"),  # another convention, another minimum
+    ("verdict-gradient", "measured, u @ slope", "measured, 2 * u @ slope", "intro-gradient: fails"),
+    ("verdict-goal", "mse5 * lai", "mse5 + 0 * lai", "intro-goal: fails"),  # a loss without a factor
+]
+
+
+def test_every_verdict_has_a_mutant() -> None:
+    assert set(MUTANTS) == set(VERDICTS)
+
+
+@pytest.mark.parametrize("name, old, new, expected", [(k, *v) for k, v in MUTANTS.items()] + MORE_MUTANTS)
+def test_verdict_changes_where_the_claim_is_otherwise(name: str, old: str, new: str, expected: str) -> None:
+    before = Chapter(CHAPTER, worlds=50).most(until=name)
+    assert before.again(name, old, new).rstrip("\n") == expected
+
+
+# --- exercises -----------------------------------------------------------------------------------------------------
+
+
+def test_exercise_1_grades_by_computing() -> None:
+    done = run()
+    errors = np.array([0.5, -1, 2, -0.5, 1])
+    assert done.names["solution_1"] == pytest.approx(math.sqrt((errors**2).mean()))
+    answer = functools.partial(done.again, "exercise-1-answer", "your_answer: float | None = None")
+    assert answer("your_answer = 1.14") == "Right.\n"
+    assert answer("your_answer = 1.3").startswith("Not yet: another σ")  # the mean square itself
+    assert answer("your_answer = -1").startswith("Not yet: a standard deviation")
+    assert answer("your_answer: float | None = None") == "No answer yet.\n"
+
+
+def test_exercise_2_grades_by_computing() -> None:
+    done = run()
+    assert done.printed["exercise-2-answer"] == "No answer yet.\n"
+    assert done.printed["exercise-2-solution"] == "Right.\n"
+    answer = functools.partial(done.again, "exercise-2-answer", "return None  # replace None, for example by")
+    right = "return w.sign() * (w.abs() - t * rho).clamp(min=0) / (1 + t - t * rho)  #"
+    assert answer(right) == "Right.\n"
+    assert answer("return soft(w, t)  #").startswith("Not yet: w = ")
+    assert answer("return soft(w, t * rho) * (1 - t * (1 - rho))  #").startswith("Not yet")  # a gradient step
+
+
+def test_exercises_3_4_and_6() -> None:
+    done = run()
+    assert done.printed["exercise-3-solution"] == "t = 0.4: ['0.36', '-0.48']\nt = 1.2: ['0.00', '0.00']\n"
+
+    def weigh(w: float) -> float:
+        return math.exp(-((w - 0.5) ** 2) / 2 - abs(w))
+
+    total, first = (integrate.quad(lambda w, p=p: w**p * weigh(w), -12, 12, points=[0])[0] for p in (0, 1))
+    assert done.names["solution_4"] == pytest.approx((0, first / total), abs=1e-4)
+    assert done.names["solution_6"][0.0] < 1e-8 < 1e-4 < done.names["solution_6"][0.3]
+
+
+def test_exercise_5_ends_where_the_solution_says() -> None:
+    ends = trained().names["solution_5"]
+    assert ends["Adam", "ridge"] < 1e-3 and ends["AdamW", "least squares"] < 1e-2
+    assert min(ends["Adam", "least squares"], ends["AdamW", "ridge"]) > 0.5
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_solutions_run_at_every_lam(lam: float) -> None:
+    printed = run(worlds=50, lam=lam).printed
+    assert {f"exercise-{i}-solution" for i in (1, 2, 3, 4, 6)} <= set(printed)
