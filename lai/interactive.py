@@ -68,7 +68,7 @@ def stepped(
         The name of each slider and its values, in the order in which the slider runs through them: numbers, or
         strings for choices. Together at most 256 states.
     layout
-        Attributes of plotly's layout that differ from the book's. Where it gives no range, the axes of a plane figure
+        Attributes of plotly's layout, over the ones all figures here share. Where it gives no range, the axes of a plane figure
         are fixed to what all states need, so that it is the curve that moves.
     start
         The value that each slider shows first, or the nearest one there is; by default the middle one.
