@@ -148,7 +148,7 @@ def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
     ValueError
         If there are fewer than two samples to compare, or a slope is not finite.
 
-    Source: ours; the paper does not mention it. The chapter on limitations shows what it does to λ.
+    Source: ours; the paper does not mention it. The chapter on coupled samples shows what it does to λ.
 
     Examples
     --------

@@ -333,7 +333,7 @@ def draw_figures(tab: Any, page: Page) -> None:
             assert inputs.nth(n).get_attribute("aria-valuetext") == control["labels"][control["start"]]
         if is_solid(figure):  # the surface itself, not only its axes
             picture = Image.open(io.BytesIO(plot.screenshot())).convert("RGB").resize((100, 100))
-            assert len(set(picture.get_flattened_data())) > 300
+            assert len(picture.getcolors(10_000)) > 300
         check_state(tab, i, figure, [control["start"] for control in controls(figure)])
 
 
@@ -356,11 +356,22 @@ DRAWN = """(trace) => Object.fromEntries(["name", "x", "y", "z"].filter((key) =>
 ))"""
 
 
+# How many pixels each mark of a plane figure is from where the axes say.
+OFF_PLACE = r"""(plot) => plot.calcdata.filter(([first]) => first.node3).flatMap((points) => {
+  const { xaxis, yaxis } = plot._fullLayout;
+  return [...points[0].node3.node().querySelectorAll("path.point")].map((node, n) => {
+    const [x, y] = node.getAttribute("transform").match(/-?[\d.]+/g);
+    return Math.hypot(x - xaxis.c2p(points[n].x), y - yaxis.c2p(points[n].y));
+  });
+})"""
+
+
 def check_state(tab: Any, i: int, figure: dict[str, Any], positions: list[int]) -> Any:
     """What plotly has drawn is the state at these positions; returned as numbers."""
     plot = f"document.querySelectorAll('.interactive-plot')[{i}]"
     tab.wait_for_function(f"{plot}.dataset.state === '{'-'.join(map(str, positions))}'")
     drawn = tab.evaluate(f"{plot}._fullData.map({DRAWN})")
+    assert max(tab.evaluate(f"({OFF_PLACE})({plot})"), default=0) < 1
     expected = state(figure, *positions)
     assert len(drawn) == len(expected)
     for have, want in zip(drawn, expected, strict=True):

@@ -106,9 +106,9 @@ def test_a_page_without_figures_brings_nothing(build: Callable[..., tuple[Path, 
 
 @pytest.mark.parametrize(
     "builder, ending, image",
-    [("epub", "xhtml", "<img"), ("latex", "tex", "includegraphics"), ("text", "txt", "twin's alt.]")],
+    [("epub", "xhtml", "<img"), ("latex", "tex", "includegraphics"), ("text", "txt", "<Figure>")],
 )
-def test_elsewhere_the_image_stands_alone(
+def test_elsewhere_the_twin_stands_alone(
     build: Callable[..., tuple[Path, str]], builder: str, ending: str, image: str
 ) -> None:
     out, warnings = build(TWIN, builder)

@@ -1,6 +1,6 @@
 """Re-execute the committed notebooks and write them back clean, or check that they are clean.
 
-Committed outputs come from the surrogate (LAI_DATA=none) and hold no images, timings, machine
+Committed outputs come from the surrogate (LAI_DATA=none) and hold no figures, timings, machine
 paths or anything else that would change from one machine to the next without reason.
 """
 
@@ -28,10 +28,11 @@ METADATA = {
 MACHINE_PATH = re.compile(r"(?<![\w.])/(?:home|root|work|tmp|Users)/|\b[A-Z]:\\\\?\w")
 ADDRESS = re.compile(r" at 0x[0-9a-f]{6,}")
 FIGURE = re.compile(r"^<Figure size ")
+INTERACTIVE = re.compile(r"\binteractive\.(?!state\b)\w+\(")
 
 
 def clean(notebook: NotebookNode) -> NotebookNode:
-    """The same notebook with stable metadata, counts from 1, merged streams and no images."""
+    """The same notebook with stable metadata, counts from 1, merged streams and no figures."""
     notebook.metadata = nbformat.from_dict(METADATA)
     notebook.nbformat, notebook.nbformat_minor = 4, 5
     count = 0
@@ -60,8 +61,8 @@ def _clean_outputs(outputs: list[NotebookNode], count: int) -> Iterator[Notebook
         else:
             stream = None
         if "data" in output:
-            output.data = {kind: value for kind, value in output.data.items() if "image/" not in kind}
-            for kind in [kind for kind in output.metadata if "image/" in kind]:
+            output.data = {kind: value for kind, value in output.data.items() if not _is_figure(kind)}
+            for kind in [kind for kind in output.metadata if _is_figure(kind)]:
                 del output.metadata[kind]
             if not output.data:
                 continue
@@ -122,14 +123,21 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
             yield f"stopped with {output.ename}"
         if output.output_type == "stream" and output.name == "stderr":
             yield f"writes to stderr: {output.text.strip()[:60]!r}"
-        if any("image/" in kind for kind in output.get("data", {})):
-            yield "has an image in its outputs"
+        if any(_is_figure(kind) for kind in output.get("data", {})):
+            yield "has a figure in its outputs"
     if _draws(cell) and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "").strip():
         yield 'draws a figure without alt text; metadata needs {"mystnb": {"image": {"alt": ...}}}'
 
 
+def _is_figure(kind: str) -> bool:
+    """Whether a MIME type is an image or plotly's."""
+    return "image/" in kind or kind.startswith("application/vnd.plotly.")
+
+
 def _draws(cell: NotebookNode) -> bool:
     if "figure" in cell.metadata.get("mystnb", {}):
+        return True
+    if cell.cell_type == "code" and INTERACTIVE.search(cell.source):
         return True
     texts = [output.get("data", {}).get("text/plain", "") for output in cell.get("outputs", [])]
     return any(FIGURE.match(text) for text in texts)
