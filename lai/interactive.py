@@ -308,6 +308,53 @@ def triangle(k: float, e: float, *, alt: str | None = None) -> go.Figure:
     )
 
 
+def descent(
+    paths: Callable[..., tuple[tuple[Any, Any], tuple[Any, Any]]],
+    controls: Controls,
+    *,
+    start: Mapping[str, float | str] | None = None,
+    x_label: str = "slope k (dimensionless)",
+    y_label: str = "ln of the loss (dimensionless)",
+    alt: str,
+) -> go.Figure:
+    """A loss over one slope, and the places that a descent visits on it.
+
+    Parameters
+    ----------
+    paths
+        Called as ``paths(*values)``, one value for each control. Returns ``(k, loss), (k, loss)``: the curve, and
+        the descent from its start to its end, as arrays.
+    controls, start, alt
+        As in :func:`stepped`.
+    x_label, y_label : str
+
+    Source: ours, for section 4 of the paper.
+
+    Examples
+    --------
+    >>> k = np.linspace(-1, 1, 5)
+    >>> figure = descent(lambda k0: ((k, k**2), (np.array([k0, 0.0]), np.array([k0**2, 0.0]))), {"start": [-1, 1]},
+    ...                  alt="A parabola and one step to its foot.")
+    >>> state(figure, 1)[2]["x"].tolist()
+    [1.0]
+    """
+
+    def build(*values: float | str) -> list[dict[str, Any]]:
+        (k, loss), (visited, at) = (tuple(_array("paths", part) for part in pair) for pair in paths(*values))
+        trail = {"color": COLOURS[1], "width": 4}
+        ends = (("start", 0, "circle-open"), (f"end, at {float(visited[-1]):.2g}", -1, "diamond"))
+        return [
+            {"type": "scatter", "mode": "lines", "name": "loss", "x": k, "y": loss, "line": {"color": COLOURS[0]}},
+            {"type": "scatter", "mode": "lines", "name": "descent", "x": visited, "y": at, "line": trail},
+            *({"type": "scatter", "mode": "markers", "name": name, "x": visited[[i]], "y": at[[i]],
+               "marker": {"color": "black", "size": 11, "symbol": symbol, "line": {"width": 2}}}
+              for name, i, symbol in ends),
+        ]  # fmt: skip
+
+    layout = {"xaxis": {"title": {"text": x_label}}, "yaxis": {"title": {"text": y_label}}}
+    return stepped(build, controls, start=start, layout=layout, alt=alt)
+
+
 def loss_surface(
     losses: Callable[..., Any],
     slopes: Any,

@@ -310,13 +310,14 @@ def test_product_is_a_sum_of_moving_strength() -> None:
 
 MUTANTS = {
     "verdict-huber": ("has_jump(F.huber_loss)", "has_jump(F.l1_loss)", "v1-huber: holds"),
-    "verdict-l2": ("w = ridge.clone()", "w = (2 * ridge).clone()", "intro-l2: fails"),
+    "verdict-l2": ("w = (scale * ridge)", "w = (scale * ridge + 1)", "intro-l2: fails"),
     "verdict-gradient": ("rates_agree(kinked,", "rates_agree(smooth,", "intro-gradient: holds"),
     "verdict-added": ('"double": by_input', '"double": slope', "intro-added: holds"),
     "verdict-goal": ("lai.lai_loss(y_hat, y8, k", "lai.lai_loss(y_hat, y8 + 1, k", "intro-goal: holds"),
 }
 MORE_MUTANTS = [
-    ("verdict-l2", "w**2).sum())", "w**2).sum() / 2)", "intro-l2: fails"),  # another convention, another minimum
+    ("verdict-l2", "(w**2).sum()", "(w**4).sum().sqrt()", "intro-l2: fails"),  # squares of another norm
+    ("verdict-l2", "scale * ", "", "intro-l2: holds"),  # one data set: the norm passes as well
     ("verdict-gradient", "measured, u @ slope", "measured, 2 * u @ slope", "intro-gradient: fails"),
     ("verdict-goal", "mse5 * lai", "mse5 + 0 * lai", "intro-goal: fails"),  # a loss without a factor
 ]
@@ -342,6 +343,7 @@ def test_exercise_1_grades_by_computing() -> None:
     answer = functools.partial(done.again, "exercise-1-answer", "your_answer: float | None = None")
     assert answer("your_answer = 1.14") == "Right.\n"
     assert answer("your_answer = 1.3").startswith("Not yet: another σ")  # the mean square itself
+    assert answer("your_answer = 2").startswith("Not yet: another σ")
     assert answer("your_answer = -1").startswith("Not yet: a standard deviation")
     assert answer("your_answer: float | None = None") == "No answer yet.\n"
 
@@ -351,10 +353,10 @@ def test_exercise_2_grades_by_computing() -> None:
     assert done.printed["exercise-2-answer"] == "No answer yet.\n"
     assert done.printed["exercise-2-solution"] == "Right.\n"
     answer = functools.partial(done.again, "exercise-2-answer", "return None  # replace None, for example by")
-    right = "return w.sign() * (w.abs() - t * rho).clamp(min=0) / (1 + t - t * rho)  #"
+    right = "return w.sign() * (w.abs() - t * r).clamp(min=0) / (1 + t - t * r)  #"
     assert answer(right) == "Right.\n"
     assert answer("return soft(w, t)  #").startswith("Not yet: w = ")
-    assert answer("return soft(w, t * rho) * (1 - t * (1 - rho))  #").startswith("Not yet")  # a gradient step
+    assert answer("return soft(w, t * r) * (1 - t * (1 - r))  #").startswith("Not yet")  # a gradient step
 
 
 def test_exercises_3_4_and_6() -> None:

@@ -24,7 +24,7 @@ VERDICTS = {
     "verdict-smoothness": "smoothness: holds under stated conditions\n"
     "  λ moves the average |k|; the average is not the smoothness",
     "verdict-both-sides": "both-sides: holds under stated conditions\n"
-    "  large slopes fall where λ is small; small ones rise only where\n  λ is large",
+    "  large slopes fall where λ is small; small ones rise where it is\n  large, and are not seen to rise where it is small",
 }
 EXACT = ("verdict-tangent", "verdict-mae", "verdict-mse")  # of any networks, trained or not
 SMALL = {"seeds": 3, "pretrain_steps": 60, "steps": 15}

@@ -102,6 +102,12 @@ def test_figures_draw_what_they_are_given() -> None:
     ends = one.lines[3].get_xydata()
     assert np.diff(ends[:, 1]) / np.diff(ends[:, 0]) == pytest.approx(-2)
     assert np.hypot(*np.diff(ends, axis=0)[0]) == pytest.approx(1.0)
+    other, axes = plt.subplots(1, 2)
+    plotting.fitted_panels(axes, (X, Y[0]), X, {"a": (Y[0], Y[1]), "b": (Y[1], Y[2])}, every=6)
+    ends = axes[1].lines[2].get_xydata()  # the first tangent, at the grid's fourth point
+    assert np.diff(ends[:, 1]) / np.diff(ends[:, 0]) == pytest.approx(Y[2, 3].item())
+    assert [ax.texts[0].get_text() for ax in axes] == ["a", "b"]
+    plt.close(other)
     start = torch.arange(12.0).reshape(2, 6)
     plotting.change_by_slope(two, start, {"a": torch.where(start < 6, 1.0, -1.0)}, {"a": 5.5}, bins=2)
     (bars,) = two.containers

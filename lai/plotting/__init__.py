@@ -7,11 +7,11 @@ colours inverted.
 
 from .boundary import factor_curve, pulls
 from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
-from .curves import change_by_slope, fitted, switching, tangents
+from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
 from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
-from .lines import basins, line_contours, line_surface_3d
+from .lines import basins, descents, line_contours, line_surface_3d
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, mark_reader, shared_legend, use_style
@@ -24,9 +24,11 @@ __all__ = [
     "branches",
     "change_by_slope",
     "coefficient_paths",
+    "descents",
     "factor_contours",
     "factor_curve",
     "fitted",
+    "fitted_panels",
     "frontier",
     "kept_by_lam",
     "legend_above",

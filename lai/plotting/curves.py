@@ -30,6 +30,24 @@ def fitted(ax: Axes, data: tuple[ArrayLike, ArrayLike], grid: ArrayLike, value: 
     ax.set_ylabel("y (dimensionless)")
 
 
+def fitted_panels(
+    axes: np.ndarray,
+    data: tuple[ArrayLike, ArrayLike],
+    grid: ArrayLike,
+    panels: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    *,
+    every: int = 160,
+) -> None:
+    """One panel for each (value, slope) over the grid, with its name, the same data and a tangent ``every`` so many."""
+    for ax, (name, curve) in zip(axes.flat, panels.items(), strict=True):
+        x, value, slope = (np.asarray(a, dtype=float)[every // 2 :: every] for a in (grid, *curve))
+        fitted(ax, data, grid, curve[0])
+        tangents(ax, x, value, slope)
+        ax.annotate(name, (0.04, 0.92), xycoords="axes fraction")
+        ax.set_ylim(-2.1, 2.1)
+        ax.label_outer()
+
+
 def change_by_slope(
     ax: Axes, before: ArrayLike, changes: Mapping[str, ArrayLike], boundaries: Mapping[str, float], *, bins: int = 6
 ) -> None:

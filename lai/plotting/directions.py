@@ -34,7 +34,7 @@ def triangles(ax: Axes, slopes: Sequence[float], e: float) -> None:
         ax.plot(*p, "o", color="black", linestyle="none", zorder=5)
         ax.plot(*q, "s", color="black", linestyle="none", markerfacecolor="white", zorder=5)
     ax.set_xticks(
-        [1.7 * abs(e) * j for j in range(len(slopes))], [f"$k_{{{j + 1}}}$ = {k:g}" for j, k in enumerate(slopes)]
+        [1.7 * abs(e) * j for j in range(len(slopes))], [f"$k_{{{j + 1}}}$ = ${k:g}$" for j, k in enumerate(slopes)]
     )
     ax.set_xlabel("slope by each input (dimensionless)")
     ax.set_ylabel("y, from the prediction\n(dimensionless)")
@@ -53,8 +53,10 @@ def factor_contours(ax: Axes, lam: float, *, norm: str) -> None:
     g = np.maximum(k**2, lam) / (1 + k**2) / min(1.0, lam)
     one, other = np.meshgrid(g, g)
     height = one + other if norm == "l1" else np.hypot(one, other)
-    ax.contourf(k, k, height, levels=12, cmap="cividis")
-    ax.contour(k, k, height, levels=12, colors="white", linewidths=0.5)
+    low, high = height.min(), height.max()
+    levels = low + (high - low) * np.linspace(0, 1, 15) ** 1.7  # closer near the minima
+    ax.contourf(k, k, height, levels=levels, cmap="cividis")
+    ax.contour(k, k, height, levels=levels, colors="white", linewidths=0.5)
     corners = np.array([(s, t) for s in (-bound, bound) for t in (-bound, bound)])
     ax.plot(*corners.T, "o", color="black", markeredgecolor="white", linestyle="none")
     ax.text(0, 0, norm.upper(), ha="center", va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 2})
@@ -98,6 +100,8 @@ def list_effects(ax: Axes, lams: Sequence[float], sensitivity: np.ndarray) -> No
             lams, mean[:, j], spread[:, j], color=colour, linestyle=dash, marker="osD^"[j % 4], markersize=5, label=name
         )
     ax.set_xscale("log")
+    ax.set_xticks(lams, [f"{lam:g}" for lam in lams])
+    ax.set_xticks([], minor=True)
     ax.axhline(1, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .style import COLOURS
+from .style import COLOURS, style
 
 _MARKS = ("*", "P", "D")
 
@@ -54,6 +54,20 @@ def basins(ax: Axes, slopes: Tensor, heights: Tensor, wrong: Tensor, marks: Mapp
     ax.grid(False)
     ax.set_xlabel("slope at the start (dimensionless)")
     ax.set_ylabel("height at the start\n(dimensionless)")
+
+
+def descents(ax: Axes, paths: Sequence[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]) -> None:
+    """A loss over the slope, and the places that descents visit on it: for each ((k, loss), (k, loss))."""
+    (k, loss), _ = paths[0]
+    ax.plot(k, loss, color="#bbbbbb", linewidth=5, linestyle="-")
+    for i, (_, (visited, at)) in enumerate(paths):
+        colour, dash = style(i)
+        ax.plot(visited, at, color=colour, linestyle=dash, label=f"from {float(visited[0]):g}")
+        ax.plot(visited[0], at[0], "o", color=colour, markerfacecolor="white", linestyle="none")
+        ax.plot(visited[-1], at[-1], "D", color=colour, markersize=8, linestyle="none")
+    ax.set_xlabel("slope k (dimensionless)")
+    ax.set_ylabel("ln of the loss (dimensionless)")
+    ax.legend()
 
 
 def _places(ax: Axes, marks: Mapping[str, tuple[float, float]]) -> None:

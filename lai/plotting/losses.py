@@ -58,7 +58,8 @@ def coefficient_paths(ax: Axes, beta: ArrayLike, weights: ArrayLike, n_real: int
             colour, dash = style(j)
             ax.semilogx(beta, weights[:, j], color=colour, linestyle=dash, label=f"$w_{j + 1}$")
         else:
-            ax.semilogx(beta, weights[:, j], color=GREY, linestyle="-", linewidth=1.2, label="true weight 0")
+            label = "true weight 0" if j == n_real else None
+            ax.semilogx(beta, weights[:, j], color=GREY, linestyle="-", linewidth=1.2, label=label)
     mark_reader(ax, chosen, "your β")
     ax.set_ylabel("weight\n(dimensionless)")
 

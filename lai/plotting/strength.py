@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 
 def plane(ax: Axes, cells: pd.DataFrame, name: str) -> None:
-    """A grid of numbers, rows λ and columns α, the darker the larger the number is in size."""
+    """A grid of numbers, rows λ and columns α: falls blue, rises red, the stronger the larger."""
     values = cells.to_numpy(dtype=float)
     largest = max(float(np.abs(values).max()), 1e-9)
-    ax.imshow(np.abs(values), cmap="Blues", vmin=0, vmax=1.6 * largest, aspect="auto")
+    ax.imshow(values, cmap="RdBu_r", vmin=-1.6 * largest, vmax=1.6 * largest, aspect="auto")
     for (row, column), value in np.ndenumerate(values):
-        ax.text(column, row, f"{value:+.1f}", ha="center", va="center")
+        ax.text(column, row, f"{value:+.1f}".replace("-", "−"), ha="center", va="center")
     ax.set_xticks(range(cells.shape[1]), [f"{alpha:g}" for alpha in cells.columns])
     ax.set_yticks(range(cells.shape[0]), [f"{lam:g}" for lam in cells.index])
     ax.set_xlabel("α, share of Lai batches")
-    ax.set_ylabel("λ")
+    ax.set_ylabel("λ", rotation=0, labelpad=8)
     ax.set_title(name, loc="left")
     ax.grid(False)
 
