@@ -75,7 +75,7 @@ def strength_plane(
     ValueError
         For a λ, α or count outside its range, before anything is trained.
 
-    Source: paper, section 5 ("the size of α and λ"); the settings are ours.
+    Source: paper, section 5 ("controlling the sizes of the hyperparameters α and λ"); the settings are ours.
 
     Examples
     --------

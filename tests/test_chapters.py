@@ -19,6 +19,7 @@ QUICK = {
     "51_coupled_samples": "seeds=2 pretrain_epochs=1 epochs=1",
     "50_limitations": "starts=20 seeds=2 steps=20",
     "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
+    "61_strength_map": "seeds=2 rows=512 pretrain_epochs=2 epochs=2 n_jobs=1",
     "70_experiments_smoothness": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
 }
 
@@ -42,7 +43,7 @@ def test_chapter_follows_lam(name: str, tmp_path: Path) -> None:
         (done,) = (tmp_path / lam).iterdir()
         return results(done)
 
-    small, large = rerun("0.3"), rerun("1.7")
+    small, large = rerun("0.05"), rerun("3")
     changed = sum(one != other for one, other in zip(small, large, strict=True))
     assert changed >= 2, "λ should do more than be checked"
     assert [text for text in small + large if "': 'nan'" in text or "stderr" in text] == []

@@ -11,7 +11,7 @@ from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
 from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
-from .lines import basins, descents, line_contours, line_surface_3d
+from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, mark_reader, shared_legend, use_style
@@ -39,6 +39,7 @@ __all__ = [
     "mark_reader",
     "paired_bars",
     "plane",
+    "plane_contours",
     "pulls",
     "risks",
     "roughness",
