@@ -166,6 +166,9 @@ def test_exercises() -> None:
     before, at_it, after = done.names["solution_4"]
     assert before == pytest.approx(1, abs=1e-3) and 2 < at_it < 3 and after < 0.05
     assert done.names["solution_5"] == pytest.approx((0.005, 0.2))
+    grade = done.names["grade_alpha"]
+    assert grade(None) == "No answer yet." and grade(0.2) == "Right." and "share" in grade(20)
+    assert grade(0.1) == "Not yet: that raises the cost by 5.0 %."  # pre-training forgotten
 
 
 @pytest.mark.parametrize("parameters", [{"alpha": 0.0, "lams": [3.0], "alphas": [0, 1]}])
