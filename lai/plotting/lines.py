@@ -15,24 +15,43 @@ _MARKS = ("*", "P", "D")
 
 
 def line_contours(
-    ax: Axes, slopes: Tensor, intercepts: Tensor, losses: Tensor, marks: Mapping[str, tuple[float, float]]
+    ax: Axes,
+    slopes: Tensor,
+    intercepts: Tensor,
+    losses: Tensor,
+    marks: Mapping[str, tuple[float, float]],
+    *,
+    label: str | None = None,
 ) -> None:
     """A surface (S, B) from above, darker where it is lower, with places (slope, intercept) marked by name.
 
     Neighbouring levels enclose equal shares of the picture, so that walls and basins both show.
     """
-    z = np.asarray(losses).T
-    levels = np.unique(np.quantile(z, np.linspace(0, 1, 15)))
-    ax.contourf(np.asarray(slopes), np.asarray(intercepts), z, levels=levels, cmap="cividis")
-    ax.contour(np.asarray(slopes), np.asarray(intercepts), z, levels=levels, colors="white", linewidths=0.4)
+    _contours(ax, slopes, intercepts, losses)
     _places(ax, marks)
-    ax.grid(False)
     ax.set_xlabel("slope k (dimensionless)")
     ax.set_ylabel("intercept (dimensionless)")
+    if label is not None:
+        white = {"facecolor": "white", "edgecolor": "none", "pad": 2}
+        ax.annotate(label, (0.05, 0.9), xycoords="axes fraction", bbox=white)
+
+
+def plane_contours(
+    ax: Axes, axis: Tensor, losses: Tensor, *, ends: Tensor | None = None, truth: tuple[float, float] | None = None
+) -> None:
+    """A loss (S, S) over two slopes, from above as in :func:`line_contours`, with the ends (N, 2) of descents as dots."""
+    _contours(ax, axis, axis, losses)
+    if ends is not None:
+        dots: dict[str, Any] = {"color": "white", "markeredgecolor": "black", "markersize": 7}
+        ax.plot(*np.asarray(ends).T, "o", linestyle="none", label="ends of descents", **dots)
+    if truth is not None:
+        _places(ax, {"slopes of the data": truth})
+    ax.set_xlabel("slope $k_1$ (dimensionless)")
+    ax.set_ylabel("slope $k_2$ (dimensionless)")
 
 
 def line_surface_3d(
-    ax: Any, slopes: Tensor, intercepts: Tensor, losses: Tensor, *, label: str = "mean Lai loss (dimensionless)"
+    ax: Any, slopes: Tensor, intercepts: Tensor, losses: Tensor, *, label: str = "mean Lai MAE (dimensionless)"
 ) -> None:
     """The same surface from the side, turned so that its valleys can be seen; into Axes with projection="3d"."""
     k, b = np.meshgrid(np.asarray(slopes), np.asarray(intercepts), indexing="ij")
@@ -70,6 +89,14 @@ def descents(ax: Axes, paths: Sequence[tuple[tuple[Tensor, Tensor], tuple[Tensor
     ax.legend()
 
 
+def _contours(ax: Axes, x: Tensor, y: Tensor, losses: Tensor) -> None:
+    z = np.asarray(losses).T
+    levels = np.unique(np.quantile(z, np.linspace(0, 1, 15)))
+    ax.contourf(np.asarray(x), np.asarray(y), z, levels=levels, cmap="cividis")
+    ax.contour(np.asarray(x), np.asarray(y), z, levels=levels, colors="white", linewidths=0.4)
+    ax.grid(False)
+
+
 def _places(ax: Axes, marks: Mapping[str, tuple[float, float]]) -> None:
     for n, (name, (x, y)) in enumerate(marks.items()):
         ax.plot(
@@ -78,8 +105,8 @@ def _places(ax: Axes, marks: Mapping[str, tuple[float, float]]) -> None:
             _MARKS[n % len(_MARKS)],
             linestyle="none",
             label=name,
-            markersize=11 if n == 0 else 8,
+            markersize=11,
             markerfacecolor=COLOURS[1] if n == 0 else "white",
             markeredgecolor="black",
-            zorder=5,
+            zorder=6 if n == 0 else 5,  # where they coincide, the star lies on the cross
         )
