@@ -179,11 +179,15 @@ def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
     ]
     cause = f" BatchNorm in training mode: {', '.join(norms)}." if norms else ""
+    way_out = (
+        "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.coupling.FixedStatistics(model), which lai.fit "
+        "takes as it is; .eval() on those layers helps in a loop of your own, but lai.fit undoes it."
+        if norms
+        else "Way out: compute nothing from the other samples of a batch, or detach it."
+    )
     raise RuntimeError(
         "samples are not independent: an output depends on another sample's input."
-        f"{cause} The summed gradient is then not each sample's own slope, and λ loses its meaning. "
-        "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or the fixed statistics of eval mode "
-        "(model.eval(), or .eval() on those layers) while the Lai loss is computed."
+        f"{cause} The summed gradient is then not each sample's own slope, and λ loses its meaning. {way_out}"
     )
 
 

@@ -16,8 +16,10 @@ from test_chapters_geometry import ROOT, Run, surroundings
 
 import lai
 import lai.coupled_runs
+from lai.coupling import batch_jacobian, mixing
 from lai.data import KAGGLE_SHA256
 from lai.experiments import contamination
+from lai.paper import V1_SMOOTHNESS
 
 CHAPTER = "51_coupled_samples"
 RESULTS = ROOT / "book" / "results"
@@ -29,7 +31,7 @@ VERDICTS = {
     ],
     "verdict-lam": [
         "lam-needs-coupling: holds",
-        "  judged on the runs of this page and on those of full length",
+        "  runs of this page: yes; kept: yes",
     ],
     "verdict-probe": [
         "coupling-probe: holds",
@@ -70,7 +72,7 @@ def run(**parameters: Any) -> Chapter:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAI_DATA", "none")
         patch.setattr(lai.coupled_runs, "compare_slopes", instead_of_training)
-        return Chapter(CHAPTER, **{"seeds": 2, "pretrain_epochs": 6, **parameters}).all()
+        return Chapter(CHAPTER, **{"seeds": 2, "pretrain_epochs": 3, **parameters}).all()
 
 
 def test_every_verdict_cell_is_expected_here() -> None:
@@ -90,7 +92,15 @@ def test_verdicts_do_not_depend_on_lam(lam: float) -> None:
 
 
 def test_verdicts_when_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the page's own epochs, and the arms that the verdict is about."""
+    whole = lai.coupled_runs.compare_slopes
+
+    def judged_arms(data: Any, *, lams: dict[str, list[float]], **options: Any) -> pd.DataFrame:
+        few = {slope: [lam for lam in values if lam < 0.1] for slope, values in lams.items()}
+        return whole(data, lams=few, **options)
+
     monkeypatch.setenv("LAI_DATA", "none")
+    monkeypatch.setattr(lai.coupled_runs, "compare_slopes", judged_arms)
     done = Chapter(CHAPTER, seeds=2).all(until="full-numbers")
     for name in ("verdict-last", "verdict-shrinks", "verdict-lam"):
         assert done.printed[name].splitlines() == VERDICTS[name]
@@ -124,11 +134,16 @@ def test_last_layer_notices_a_missing_batchnorm() -> None:
 
 
 def test_shrinking_notices_a_gradient_that_is_right() -> None:
-    done = Chapter(CHAPTER, seeds=2, pretrain_epochs=6).all(until="runs")
-    assert done.redo("verdict-shrinks")[0] == "coupling-shrinks: holds"
-    done.names["ways"]["summed"] = done.names["ways"]["own"]
-    done.redo("three-slopes", '    "summed": lambda m: copy.deepcopy(m).train(),', '    "summed": ways["own"],')
-    assert done.redo("verdict-shrinks")[0] == "coupling-shrinks: fails"
+    done = run(lam=0.3)
+    names = ("ways", "by_way", "ratio", "found")
+    before = {name: done.names[name] for name in names}
+    try:
+        done.names["found"] = mixing(batch_jacobian(done.names["train_mode"], done.names["batch"][:32]))
+        assert done.redo("verdict-shrinks")[0] == "coupling-shrinks: holds"
+        done.redo("three-slopes", '    "summed": lambda m: copy.deepcopy(m).train(),', '    "summed": ways["own"],')
+        assert done.redo("verdict-shrinks")[0] == "coupling-shrinks: fails"
+    finally:
+        done.names.update(before)
 
 
 def test_lam_needs_coupling_notices_equal_arms() -> None:
@@ -142,7 +157,10 @@ def test_lam_needs_coupling_notices_equal_arms() -> None:
         before = done.names["runs"], done.names["full"]
         try:
             done.names["runs"] = same
-            assert done.redo("verdict-lam")[0] == "lam-needs-coupling: holds under stated conditions"
+            assert done.redo("verdict-lam") == [
+                "lam-needs-coupling: holds under stated conditions",
+                "  runs of this page: no; kept: yes",
+            ]
             done.names["full"] = same
             assert done.redo("verdict-lam")[0] == "lam-needs-coupling: fails"
         finally:
@@ -208,6 +226,12 @@ def test_numbers_of_the_kept_run() -> None:
     assert glued["cs-paper-kept"] < glued["cs-full-kept-summed"] < 0.9
     assert glued["cs-full-kept-own"] < 0.1
     assert glued["cs-paper-rise"] == pytest.approx(0.7563 / 0.6879 - 1)
+    for lam, (error, variance) in V1_SMOOTHNESS.items():  # "as gently as printed, or more so"
+        if lam in lai.coupled_runs.PAPER_LAMS:
+            ratio = means.loc[f"summed, λ = {lam:g}"] / means.loc["MSE"]
+            assert ratio["variance"] > variance / V1_SMOOTHNESS[None][1]
+            assert ratio["rmse"] < error / V1_SMOOTHNESS[None][0] + 0.005
+    assert run(lam=0.3).names["same_effect"](table) == pytest.approx(0.1, rel=0.1)
 
 
 # --- exercises ----------------------------------------------------------------------------------------------------

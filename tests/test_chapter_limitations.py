@@ -272,6 +272,31 @@ def test_the_surface_to_turn_shows_the_library_loss(lam: float) -> None:
 # --- exercises -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
+def test_the_descents_run_downhill_to_the_valley_that_the_watershed_assigns() -> None:
+    """At all positions of the sliders, against a closed form that is not taken from `lai_factor`."""
+    names = run(lam=0.05).names
+    k_hat = names["k_hat"]
+    cases = itertools.product(names["from_slopes"], names["paths_lam"], names["paths_width"])
+    with surroundings({}):
+        torch.set_default_dtype(torch.float64)  # as the chapter does
+        paths = {case: names["visited"](*case) for case in cases}
+    for (start, value, width), ((k, level), (trail, at)) in paths.items():
+
+        def exactly(k: np.ndarray, value: float = value, width: float = width) -> np.ndarray:
+            return np.log((width**2 + (k - k_hat) ** 2) * np.maximum(k**2, value) / ((1 + k**2) * min(1, value)))
+
+        np.testing.assert_allclose(level, exactly(k.numpy()))
+        np.testing.assert_allclose(at, exactly(trail.numpy()))
+        fine = np.linspace(-9, 9, 18_001)
+        heights = exactly(fine)
+        valleys = fine[1:-1][(heights[1:-1] < heights[:-2]) & (heights[1:-1] < heights[2:])]
+        assert float(trail[0]) == start and np.abs(valleys - float(trail[-1])).min() < 0.05  # a step is 0.03
+        watershed = -1 / lines.total_least_squares(k_hat, width**2)
+        if abs(start - watershed) > 0.1:
+            assert (float(trail[-1]) < -0.05) == (start < watershed and math.sqrt(value) > -watershed), (start, value)
+
+
 def test_exercises() -> None:
     done = run(lam=0.05)
     rho = functools.partial(done.again, "exercise-1-answer", "your_rho: float | None = None")

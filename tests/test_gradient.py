@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import lai
+from lai.coupling import FixedStatistics
 
 D = torch.float64
 
@@ -187,9 +188,18 @@ def test_independent_samples_pass(norm: nn.Module) -> None:
 
 
 def test_batchnorm_in_training_mode_is_named_with_the_ways_out() -> None:
-    with pytest.raises(RuntimeError, match=r"1 \(BatchNorm1d\).*LayerNorm.*eval") as error:
+    with pytest.raises(RuntimeError, match=r"1 \(BatchNorm1d\).*LayerNorm.*FixedStatistics.*eval") as error:
         lai.assert_independent_samples(net(nn.BatchNorm1d(5)), points())
     assert "another sample's input" in str(error.value)
+    lai.assert_independent_samples(FixedStatistics(net(nn.BatchNorm1d(5))), points())  # a way out, as it says
+
+
+def test_a_loop_that_undoes_eval_mode_is_what_the_message_warns_of() -> None:
+    model = net(nn.BatchNorm1d(5)).eval()
+    x = points().float()
+    settings = {"criterion": lai.LaiLoss(0.5), "epochs": 1, "batch_size": len(x), "lr": 1e-3, "seed": 0}
+    with pytest.raises(RuntimeError, match="but lai.fit undoes it"):
+        lai.fit(model.float(), (x, x[:, :1]), device="cpu", **settings)  # type: ignore[arg-type]
 
 
 def test_batchnorm_without_running_statistics_mixes_in_eval_mode_too() -> None:
@@ -202,7 +212,7 @@ def test_mixing_that_is_not_batchnorm_is_found() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x - x.mean(0)
 
-    with pytest.raises(RuntimeError, match="not independent"):
+    with pytest.raises(RuntimeError, match="not independent.*detach"):
         lai.assert_independent_samples(net(Centre()), points())
 
 

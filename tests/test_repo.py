@@ -184,3 +184,30 @@ def test_every_notebook_is_in_the_contents() -> None:
     assert [
         path.stem for path in (ROOT / "notebooks").glob("*.ipynb") if f"notebooks/{path.stem}\n" not in contents
     ] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_every_chapter_ends_with_exercises(path: Path) -> None:
+    """Four to six; two or more grade the reader's answer; a solution is folded and runs, unless the question is open."""
+    cells = {cell.id: cell for cell in nbformat.read(path, as_version=4).cells}
+    prose = "\n".join(cell.source for cell in cells.values() if cell.cell_type == "markdown")
+    asked = re.findall(r"^\*\*(\d)\.(?: [^*]*)?\*\*(.*)", prose, re.MULTILINE)
+    assert [number for number, _ in asked] == [str(n + 1) for n in range(len(asked))] and 4 <= len(asked) <= 6
+    assert sum(f"exercise-{number}-answer" in cells for number, _ in asked) >= 2
+    for number, text in asked:
+        name = f"exercise-{number}-solution"
+        if "(Open" not in text and "Open" not in text:
+            assert "hide-cell" in cells[name].metadata.get("tags", []), f"{path.stem}: {name}"
+
+
+@pytest.mark.parametrize(
+    "path", [*(ROOT / "notebooks").glob("*.ipynb"), *(ROOT / "book").glob("*.md")], ids=lambda path: path.name
+)
+def test_a_dollar_in_prose_is_escaped(path: Path) -> None:
+    """Two of "US$" in a paragraph would be read as mathematics."""
+    if path.suffix == ".md":
+        prose = path.read_text()
+    else:
+        cells = nbformat.read(path, as_version=4).cells
+        prose = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    assert re.findall(r".{0,20}(?<!\\)US\$.{0,20}", prose) == []

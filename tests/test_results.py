@@ -87,6 +87,10 @@ def test_sound_protocol_has_the_effect_in_order_and_at_much_larger_lam(table: pd
     assert kept["λ = 0.1"] > 0.95 and abs(kept["λ = 0.01"] - 0.7) < 0.05 and abs(kept["λ = 0.001"] - 0.25) < 0.05
     same = lam_with_effect(table, "sound", V2_SMOOTHNESS[0.001][1] / V2_SMOOTHNESS[None][1])
     assert same > 5 * 0.001  # "many times larger", intro
+    slopes = pd.read_csv(RESULTS / "coupled_slopes.csv")  # the slope alone shifts λ at least as far
+    means = slopes.groupby("arm")["variance"].mean()
+    arms = slopes.assign(protocol=slopes["slope"].replace("none", "own"))
+    assert lam_with_effect(arms, "own", means["summed, λ = 0.001"] / means["MSE"]) >= same
 
 
 # --- the exercises of the page on smoothness, which ask about these results --------------------------------------
