@@ -143,7 +143,8 @@ class Lane:
         As in :class:`lai.LaiSchedule`; the points are not supported where BatchNorm mixes them with the rest.
     slope : "summed" or "true"
         The gradient that enters the Lai loss. "summed" is d(Σ outputs)/dx in training mode, which BatchNorm makes wrong;
-        "true" holds the batch's statistics fixed while the slope is taken. The same without BatchNorm.
+        "true" holds the batch's statistics fixed while the slope is taken, as constants also to the weights
+        (:class:`lai.coupling.FixedStatistics` keeps their derivative by the weights). The same without BatchNorm.
     """
 
     seed: int
