@@ -8,11 +8,10 @@ import json
 import math
 from typing import Any
 
-import nbformat
 import pandas as pd
 import pytest
 import torch
-from test_chapters_geometry import ROOT, Run, surroundings
+from chapter_run import ROOT, Run, committed_verdicts
 
 import lai
 import lai.coupled_runs
@@ -40,17 +39,6 @@ VERDICTS = {
 }
 
 
-class Chapter(Run):
-    def lines(self, name: str) -> list[str]:
-        return self.printed[name].splitlines()
-
-    def redo(self, name: str, old: str = "", new: str = "") -> list[str]:
-        """One cell again, changed, in what the others left."""
-        assert old in self.source(name)
-        with surroundings({}):
-            return self._execute(self.source(name).replace(old, new), name).splitlines()
-
-
 def kept() -> pd.DataFrame:
     return pd.read_csv(RESULTS / "coupled_slopes.csv")
 
@@ -68,19 +56,15 @@ def instead_of_training(data: Any, *, lams: dict[str, list[float]], **_: Any) ->
 
 
 @functools.cache
-def run(**parameters: Any) -> Chapter:
+def run(**parameters: Any) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAI_DATA", "none")
         patch.setattr(lai.coupled_runs, "compare_slopes", instead_of_training)
-        return Chapter(CHAPTER, **{"seeds": 2, "pretrain_epochs": 3, **parameters}).all()
+        return Run(CHAPTER, **{"seeds": 2, "pretrain_epochs": 3, **parameters}).all()
 
 
 def test_every_verdict_cell_is_expected_here() -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
-    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
-    assert set(tagged) == set(VERDICTS)
-    for name, cell in tagged.items():  # what is committed
-        assert "".join(output.text for output in cell.outputs).splitlines() == VERDICTS[name]
+    assert committed_verdicts(CHAPTER) == VERDICTS
 
 
 @pytest.mark.parametrize("lam", [0.05, 0.3, 1.0, 3.0])
@@ -101,7 +85,7 @@ def test_verdicts_when_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("LAI_DATA", "none")
     monkeypatch.setattr(lai.coupled_runs, "compare_slopes", judged_arms)
-    done = Chapter(CHAPTER, seeds=2).all(until="full-numbers")
+    done = Run(CHAPTER, seeds=2).all(until="full-numbers")
     for name in ("verdict-last", "verdict-shrinks", "verdict-lam"):
         assert done.printed[name].splitlines() == VERDICTS[name]
     assert done.names["found_here"] and done.names["found_there"]
@@ -120,7 +104,7 @@ def test_verdicts_when_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_wrong_parameter_stops_before_anything_is_computed(parameters: dict[str, Any], named: str) -> None:
-    chapter = Chapter(CHAPTER, **parameters)
+    chapter = Run(CHAPTER, **parameters)
     with pytest.raises(ValueError, match=named.replace(".", r"\.")):
         chapter.all()
     assert set(chapter.printed) == {"imports", "parameters"}
@@ -130,7 +114,7 @@ def test_a_wrong_parameter_stops_before_anything_is_computed(parameters: dict[st
 
 
 def test_last_layer_notices_a_missing_batchnorm() -> None:
-    assert run(lam=0.3).redo("verdict-last", "*last)", "last[0])") == ["coupling-last: fails"]
+    assert run(lam=0.3).again("verdict-last", "*last)", "last[0])") == "coupling-last: fails\n"
 
 
 def test_shrinking_notices_a_gradient_that_is_right() -> None:
@@ -139,9 +123,9 @@ def test_shrinking_notices_a_gradient_that_is_right() -> None:
     before = {name: done.names[name] for name in names}
     try:
         done.names["found"] = mixing(batch_jacobian(done.names["train_mode"], done.names["batch"][:32]))
-        assert done.redo("verdict-shrinks")[0] == "coupling-shrinks: holds"
-        done.redo("three-slopes", '    "summed": lambda m: copy.deepcopy(m).train(),', '    "summed": ways["own"],')
-        assert done.redo("verdict-shrinks")[0] == "coupling-shrinks: fails"
+        assert done.again("verdict-shrinks").splitlines()[0] == "coupling-shrinks: holds"
+        done.again("three-slopes", '    "summed": lambda m: copy.deepcopy(m).train(),', '    "summed": ways["own"],')
+        assert done.again("verdict-shrinks").splitlines()[0] == "coupling-shrinks: fails"
     finally:
         done.names.update(before)
 
@@ -157,12 +141,12 @@ def test_lam_needs_coupling_notices_equal_arms() -> None:
         before = done.names["runs"], done.names["full"]
         try:
             done.names["runs"] = same
-            assert done.redo("verdict-lam") == [
+            assert done.again("verdict-lam").splitlines() == [
                 "lam-needs-coupling: holds under stated conditions",
                 "  runs of this page: no; kept: yes",
             ]
             done.names["full"] = same
-            assert done.redo("verdict-lam")[0] == "lam-needs-coupling: fails"
+            assert done.again("verdict-lam").splitlines()[0] == "lam-needs-coupling: fails"
         finally:
             done.names["runs"], done.names["full"] = before
 
@@ -175,11 +159,11 @@ def test_probe_verdict_notices_a_wrong_probe(blind: bool, monkeypatch: pytest.Mo
 
     done = run(lam=0.05)
     monkeypatch.setattr(lai, "assert_independent_samples", probe)
-    done.redo("zoo")
-    assert done.redo("verdict-probe")[0] == "coupling-probe: fails"
+    done.again("zoo")
+    assert done.again("verdict-probe").splitlines()[0] == "coupling-probe: fails"
     monkeypatch.undo()
-    done.redo("zoo")
-    assert done.redo("verdict-probe") == VERDICTS["verdict-probe"]
+    done.again("zoo")
+    assert done.again("verdict-probe").splitlines() == VERDICTS["verdict-probe"]
 
 
 # --- numbers ------------------------------------------------------------------------------------------------------

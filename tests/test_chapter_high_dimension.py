@@ -9,13 +9,12 @@ import sys
 from types import SimpleNamespace
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+from chapter_run import Run, committed_verdicts
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
-from test_chapters_geometry import ROOT, Run, surroundings
 
 import lai
 from lai.data import load_housing
@@ -47,36 +46,21 @@ def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAI_DATA", "none")
 
 
-class Chapter(Run):
-    def most(self, leave_out: set[str] = TRAINED) -> "Chapter":
-        with surroundings(self.glued):
-            for cell in self.cells():
-                if cell.id not in leave_out:
-                    self.printed[cell.id] = self._execute(cell.source, cell.id)
-                if "parameters" in cell.metadata.get("tags", []):
-                    self.names.update(self.parameters)
-        return self
+@functools.cache
+def trained() -> Run:
+    return Run(CHAPTER, lam=3.0, rows=300).all()
 
 
 @functools.cache
-def trained() -> Chapter:
-    return Chapter(CHAPTER, lam=3.0, rows=300).most(set())
-
-
-@functools.cache
-def untrained(lam: float) -> Chapter:
-    return Chapter(CHAPTER, lam=lam, rows=300).most()
+def untrained(lam: float) -> Run:
+    return Run(CHAPTER, lam=lam, rows=300).all(leave_out=TRAINED)
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------
 
 
 def test_every_verdict_cell_is_expected_here() -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
-    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
-    assert set(tagged) == set(VERDICTS) == set(MUTANTS)
-    for name, cell in tagged.items():  # what is committed
-        assert "".join(output.text for output in cell.outputs).splitlines() == VERDICTS[name]
+    assert committed_verdicts(CHAPTER) == VERDICTS and set(VERDICTS) == set(MUTANTS)
 
 
 @pytest.mark.slow
@@ -101,11 +85,11 @@ def test_what_needs_no_training_at_many_lams(lam: float) -> None:
         assert f"exercise-{i}-solution" in done.printed
 
 
-def dear_l1(run: Chapter) -> dict[str, Any]:
+def dear_l1(run: Run) -> dict[str, Any]:
     return {"price": lambda rho, norm: np.array([0.5 if norm == "l1" else 1.0])}
 
 
-def no_cut(run: Chapter) -> dict[str, Any]:
+def no_cut(run: Run) -> dict[str, Any]:
     runs = run.names["runs"].copy()
     control = runs[runs["first"] == 1.0].groupby(["rho", "seed", "norm"])["s1"].first()
     keys = list(zip(runs["rho"], runs["seed"], runs["norm"], strict=True))
@@ -114,14 +98,14 @@ def no_cut(run: Chapter) -> dict[str, Any]:
     return {"runs": runs}
 
 
-def one_order(run: Chapter) -> dict[str, Any]:
+def one_order(run: Run) -> dict[str, Any]:
     def lai_loss(*args: Any, order: Any = "sample", **options: Any) -> torch.Tensor:
         return lai.lai_loss(*args, **options)
 
     return {"lai": SimpleNamespace(lai_loss=lai_loss, lai_factor=lai.lai_factor)}
 
 
-def rising(run: Chapter) -> dict[str, Any]:
+def rising(run: Run) -> dict[str, Any]:
     runs = run.names["vector_runs"].copy()
     runs.loc[runs["step by"] == "UPGrad", "a loss rises"] = 0.9
     return {"vector_runs": runs}
@@ -150,7 +134,9 @@ def test_without_torchjd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd", None)
     monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
     monkeypatch.setitem(sys.modules, "torchjd.autojac", None)
-    done = Chapter(CHAPTER, rows=300).most(TRAINED - {"jd-run", "jd-figure", "verdict-vector", "exercise-6-solution"})
+    done = Run(CHAPTER, rows=300).all(
+        leave_out=TRAINED - {"jd-run", "jd-figure", "verdict-vector", "exercise-6-solution"}
+    )
     assert "not installed" in done.printed["jd-import"]
     assert done.printed["verdict-vector"] == "vector-loss: not tested, TorchJD is not installed\n"
     assert "sum of directions" in done.printed["jd-cost"] and done.printed["exercise-6-solution"] == ""
@@ -297,9 +283,9 @@ def test_spill_formula_by_least_squares() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_computed(change: dict[str, Any], message: str) -> None:
-    wrong = Chapter(CHAPTER, **change)
+    wrong = Run(CHAPTER, **change)
     with pytest.raises((ValueError, TypeError), match=f"^{message}"):
-        wrong.most()
+        wrong.all(leave_out=TRAINED)
     assert list(wrong.printed) == ["imports", "parameters"]
     assert not wrong.glued
 

@@ -12,12 +12,11 @@ import re
 from typing import Any
 
 import matplotlib
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_chapters_geometry import ROOT, Run, surroundings
+from chapter_run import Run, committed_verdicts, surroundings
 
 from lai import interactive, lines
 
@@ -64,27 +63,16 @@ NETWORKS += ["excess-sweep", "excess-figure", "verdict-excess"]
 LEAVE_OUT = set(FIXED + NETWORKS + ["threshold-table", "race-check"]) - {"descend", "tiny-spread", "many-count"}
 
 
-class Chapter(Run):
-    def most(self, leave_out: set[str]) -> "Chapter":
-        with surroundings(self.glued):
-            for cell in self.cells():
-                if cell.id not in leave_out:
-                    self.printed[cell.id] = self._execute(cell.source, cell.id)
-                if "parameters" in cell.metadata.get("tags", []):
-                    self.names.update(self.parameters)
-        return self
-
-
 @functools.cache
-def full() -> Chapter:
-    done = Chapter(CHAPTER, lam=3.0, starts=200).most(set())
+def full() -> Run:
+    done = Run(CHAPTER, lam=3.0, starts=200).all()
     done.names["kept"] = True
     return done
 
 
 @functools.cache
-def run(**parameters: Any) -> Chapter:
-    return Chapter(CHAPTER, starts=60, **parameters).most(LEAVE_OUT)
+def run(**parameters: Any) -> Run:
+    return Run(CHAPTER, starts=60, **parameters).all(leave_out=LEAVE_OUT)
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------
@@ -97,15 +85,11 @@ def test_verdicts_at_another_lam() -> None:
 
 
 def test_verdicts_as_committed() -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
-    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
-    assert set(tagged) == set(VERDICTS)
-    for name, cell in tagged.items():
-        assert "".join(output.text for output in cell.outputs).splitlines() == VERDICTS[name]
+    assert committed_verdicts(CHAPTER) == VERDICTS
 
 
 def test_verdicts_on_lines_use_neither_the_readers_lam_nor_the_readers_data() -> None:
-    chapter = Chapter(CHAPTER)
+    chapter = Run(CHAPTER)
     own = {"lam", "noise", "x", "y", "rho", "k_hat", "x_low", "x_high", "half", "x_mean", "y_mean", "surface"}
     for name in FIXED:
         tree = ast.parse(chapter.source(name))
@@ -166,7 +150,7 @@ def test_every_verdict_has_a_mutant() -> None:
 def test_verdict_changes_where_the_claim_is_false(name: str) -> None:
     done = full()
     for expected, mutate in MUTANTS[name]:
-        mutant = Chapter(CHAPTER)
+        mutant = Run(CHAPTER)
         mutant.names = {**done.names, **mutate(done.names)}
         assert expected in mutant.again(name).splitlines()
 
@@ -334,8 +318,8 @@ def test_exercises() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_computed(name: str, value: Any) -> None:
-    wrong = Chapter(CHAPTER, **{name: value})
+    wrong = Run(CHAPTER, **{name: value})
     with pytest.raises((ValueError, TypeError), match=f"^{'x_range' if name.startswith('x') else name}"):
-        wrong.most(set())
+        wrong.all()
     assert list(wrong.printed) == ["imports", "parameters"]
     assert not wrong.glued

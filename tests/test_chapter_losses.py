@@ -13,8 +13,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from chapter_run import ROOT, Run, committed_verdicts
 from scipy import integrate, optimize, stats
-from test_chapters_geometry import ROOT, Run, surroundings
 
 import lai
 
@@ -40,28 +40,14 @@ VERDICTS = {
 LAMS = (0.05, 0.3, 1.0, 3.0)
 
 
-class Chapter(Run):
-    def most(self, leave_out: set[str] = TRAINS, until: str = "") -> "Chapter":
-        with surroundings(self.glued):
-            for cell in self.cells():
-                if cell.id == until:
-                    break
-                if cell.id in leave_out:
-                    continue
-                self.printed[cell.id] = self._execute(cell.source, cell.id)
-                if "parameters" in cell.metadata.get("tags", []):
-                    self.names.update(self.parameters)
-        return self
+@functools.cache
+def run(**parameters: Any) -> Run:
+    return Run(CHAPTER, **parameters).all(leave_out=TRAINS)
 
 
 @functools.cache
-def run(**parameters: Any) -> Chapter:
-    return Chapter(CHAPTER, **parameters).most()
-
-
-@functools.cache
-def trained(**parameters: Any) -> Chapter:
-    return Chapter(CHAPTER, **parameters).most(leave_out=set())
+def trained(**parameters: Any) -> Run:
+    return Run(CHAPTER, **parameters).all()
 
 
 def array(value: Any) -> np.ndarray:
@@ -78,10 +64,7 @@ def test_verdicts_hold_at_every_parameter(parameters: dict[str, float]) -> None:
 
 
 def test_every_verdict_cell_is_expected_here() -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
-    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
-    committed = {name: "".join(o.text for o in cell.outputs).rstrip("\n") for name, cell in tagged.items()}
-    assert committed == VERDICTS
+    assert {name: "\n".join(lines) for name, lines in committed_verdicts(CHAPTER).items()} == VERDICTS
 
 
 def test_numbers_in_the_prose_are_all_glued() -> None:
@@ -156,7 +139,7 @@ def test_bad_parameters_stop_before_anything_is_computed(parameters: dict[str, A
 
 
 def test_likelihoods_against_scipy() -> None:
-    done = Chapter(CHAPTER, worlds=50).most(until="laplace-by-hand")
+    done = Run(CHAPTER, worlds=50).all(until="laplace-by-hand", leave_out=TRAINS)
     e = 1.2 * array(done.names["x"]) - array(done.names["y"])
     assert done.names["nll"].item() == pytest.approx(-stats.norm(scale=0.5).logpdf(e).sum())
     done.again("laplace-by-hand")
@@ -329,7 +312,7 @@ def test_every_verdict_has_a_mutant() -> None:
 
 @pytest.mark.parametrize("name, old, new, expected", [(k, *v) for k, v in MUTANTS.items()] + MORE_MUTANTS)
 def test_verdict_changes_where_the_claim_is_otherwise(name: str, old: str, new: str, expected: str) -> None:
-    before = Chapter(CHAPTER, worlds=50).most(until=name)
+    before = Run(CHAPTER, worlds=50).all(until=name, leave_out=TRAINS)
     assert before.again(name, old, new).rstrip("\n") == expected
 
 

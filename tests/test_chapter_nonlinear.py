@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 import torch
-from test_chapters_geometry import ROOT, Run
+from chapter_run import ROOT, Run
 
 import lai
 

@@ -13,8 +13,8 @@ import nbformat
 import numpy as np
 import pytest
 import torch
+from chapter_run import ROOT, Run
 from scipy import stats
-from test_chapters_geometry import ROOT, Run, surroundings
 
 import lai
 import lai.stack
@@ -31,25 +31,14 @@ def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAI_DATA", "none")
 
 
-class Chapter(Run):
-    def most(self, leave_out: set[str] = LATER) -> "Chapter":
-        with surroundings(self.glued):
-            for cell in self.cells():
-                if cell.id not in leave_out:
-                    self.printed[cell.id] = self._execute(cell.source, cell.id)
-                if "parameters" in cell.metadata.get("tags", []):
-                    self.names.update(self.parameters)
-        return self
+@functools.cache
+def small(lam: float) -> Run:
+    return Run(CHAPTER, lam=lam, n_jobs=1, **SMALL).all(leave_out=LATER)
 
 
 @functools.cache
-def small(lam: float) -> Chapter:
-    return Chapter(CHAPTER, lam=lam, n_jobs=1, **SMALL).most()
-
-
-@functools.cache
-def tiny() -> Chapter:
-    return Chapter(CHAPTER, lam=3.0, n_jobs=1, **TINY).most(set())
+def tiny() -> Run:
+    return Run(CHAPTER, lam=3.0, n_jobs=1, **TINY).all()
 
 
 @functools.cache
@@ -109,8 +98,8 @@ def test_verdict_of_made_up_maps() -> None:
 def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lai.stack, "lai_factor", lambda k, lam: torch.ones_like(k))
     trained = {"imports", "parameters", "lam-check", "train", "map-figure", "verdict-cheap"}
-    mutant = Chapter(CHAPTER, lam=3.0, n_jobs=1, **SMALL)
-    mutant.most({cell.id for cell in mutant.cells()} - trained)
+    mutant = Run(CHAPTER, lam=3.0, n_jobs=1, **SMALL)
+    mutant.all(leave_out={cell.id for cell in mutant.cells()} - trained)
     assert not mutant.printed["verdict-cheap"].startswith(VERDICT[0])
 
 
@@ -211,9 +200,9 @@ def test_sentences_on_the_committed_map() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
-    wrong = Chapter(CHAPTER, **change)
+    wrong = Run(CHAPTER, **change)
     with pytest.raises((ValueError, TypeError), match=f"^{message}"):
-        wrong.most()
+        wrong.all(leave_out=LATER)
     assert list(wrong.printed) == ["imports", "parameters"] and not wrong.glued
 
 

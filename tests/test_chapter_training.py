@@ -7,12 +7,11 @@ import functools
 import math
 from typing import Any
 
-import nbformat
 import numpy as np
 import pytest
 import torch
+from chapter_run import Run, committed_verdicts
 from scipy.stats import norm
-from test_chapters_geometry import ROOT, Run, surroundings
 
 import lai
 
@@ -46,34 +45,13 @@ VERDICTS = {
 }
 
 
-class Chapter(Run):
-    def most(self, leave_out: set[str] = NETWORKS, until: str = "") -> "Chapter":
-        with surroundings(self.glued):
-            for cell in self.cells():
-                if cell.id == until:
-                    break
-                if cell.id in leave_out:
-                    continue
-                self.printed[cell.id] = self._execute(cell.source, cell.id)
-                if "parameters" in cell.metadata.get("tags", []):
-                    self.names.update(self.parameters)
-        return self
-
-    def lines(self, name: str) -> list[str]:
-        return self.printed[name].splitlines()
-
-
 @functools.cache
-def run(**parameters: Any) -> Chapter:
-    return Chapter(CHAPTER, worlds=8, **parameters).most()
+def run(**parameters: Any) -> Run:
+    return Run(CHAPTER, worlds=8, **parameters).all(leave_out=NETWORKS)
 
 
 def test_every_verdict_cell_is_expected_here() -> None:
-    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
-    tagged = {c.id: c for c in notebook.cells if "nbval-check-output" in c.metadata.get("tags", [])}
-    assert set(tagged) == set(VERDICTS)
-    for name, cell in tagged.items():  # what is committed
-        assert "".join(output.text for output in cell.outputs).splitlines() == VERDICTS[name]
+    assert committed_verdicts(CHAPTER) == VERDICTS
 
 
 @pytest.mark.parametrize("lam", [0.05, 2.0])
@@ -95,7 +73,7 @@ def test_verdicts_and_numbers_at_many_lams(lam: float) -> None:
 
 
 def test_networks_at_the_lam_of_the_text() -> None:
-    done = Chapter(CHAPTER, lam=0.1, seeds=2).most(leave_out=set(), until="shared-text")
+    done = Run(CHAPTER, lam=0.1, seeds=2).all(until="shared-text")
     for name in ("verdict-loop", "verdict-pretrain", "verdict-network"):
         assert done.lines(name) == VERDICTS[name], name
     share = done.names["history"]["lai_share"]
@@ -148,9 +126,9 @@ def test_strength_is_the_weight_in_the_mixture() -> None:
     ],
 )
 def test_a_wrong_parameter_stops_before_anything_is_computed(parameters: dict[str, Any], named: str) -> None:
-    chapter = Chapter(CHAPTER, **parameters)
+    chapter = Run(CHAPTER, **parameters)
     with pytest.raises(ValueError, match=named.replace(".", r"\.")):
-        chapter.most(until="recipe")
+        chapter.all(until="recipe", leave_out=NETWORKS)
     assert set(chapter.printed) == {"imports", "parameters"}
 
 
@@ -173,7 +151,7 @@ def test_exercises() -> None:
 
 @pytest.mark.parametrize("parameters", [{"alpha": 0.0, "lams": [3.0], "alphas": [0, 1]}])
 def test_the_ends_of_the_ranges(parameters: dict[str, Any]) -> None:
-    done = Chapter(CHAPTER, worlds=2, **parameters).most()
+    done = Run(CHAPTER, worlds=2, **parameters).all(leave_out=NETWORKS)
     assert done.lines("verdict-pretrain") == VERDICTS["verdict-pretrain"]
     assert done.lines("verdict-shared") == VERDICTS["verdict-shared"]
 
@@ -183,14 +161,14 @@ def test_the_ends_of_the_ranges(parameters: dict[str, Any]) -> None:
 
 def strengths(cell: str = "", old: str = "", new: str = "") -> list[str]:
     """The verdict on the table of strengths, with a change in one cell; eight data sets."""
-    chapter = Chapter(CHAPTER, worlds=8)
+    chapter = Run(CHAPTER, worlds=8)
     wanted = {"imports", "parameters", "lam-check", "data", "cosines", "weights", "verdict-strength"}
     wanted |= {f"strength-{part}" for part in ("data", "train", "arms", "table", "knobs")}
     for each in chapter.cells():
         if each.id == cell:
             assert old in each.source
             each.source = each.source.replace(old, new)
-    chapter.most(leave_out={each.id for each in chapter.cells()} - wanted)
+    chapter.all(leave_out={each.id for each in chapter.cells()} - wanted)
     return chapter.lines("verdict-strength")
 
 

@@ -3,27 +3,21 @@
 Most runs execute the code cells in this process; a few go through papermill as a reader's do.
 """
 
-import contextlib
 import functools
-import io
 import math
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import matplotlib
 import nbformat
 import pytest
 import torch
+from chapter_run import Run, surroundings
 
 import lai
 from lai import interactive, plotting
 
-matplotlib.use("Agg")
-
-ROOT = Path(__file__).resolve().parent.parent
 GEOMETRY, LAMBDA = "10_linear_geometry", "20_lambda"
 VERDICTS = {
     GEOMETRY: [
@@ -42,69 +36,6 @@ VERDICTS = {
     ],
 }
 LAMS = (1e-6, 0.05, 0.5, 1.0, 3, 1e4)
-
-
-class Run:
-    """A chapter's code cells, executed one after the other; what each printed and what was glued."""
-
-    def __init__(self, chapter: str, **parameters: Any) -> None:
-        self.notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
-        self.names: dict[str, Any] = {}
-        self.glued: dict[str, Any] = {}
-        self.printed: dict[str, str] = {}
-        self.parameters = parameters
-
-    def cells(self) -> Iterator[Any]:
-        return (cell for cell in self.notebook.cells if cell.cell_type == "code")
-
-    def all(self, until: str = "") -> "Run":
-        with surroundings(self.glued):
-            for cell in self.cells():
-                if cell.id == until:
-                    break
-                self.printed[cell.id] = self._execute(cell.source, cell.id)
-                if "parameters" in cell.metadata.get("tags", []):
-                    self.names.update(self.parameters)
-        return self
-
-    def source(self, name: str) -> str:
-        return next(cell.source for cell in self.cells() if cell.id == name)
-
-    def again(self, name: str, old: str = "", new: str = "") -> str:
-        """Execute one cell in what the others left, with a change in its source; what it prints."""
-        assert old in self.source(name)
-        with surroundings({}):
-            torch.set_default_dtype(torch.float64)  # as the chapters' first cell does
-            return self._execute(self.source(name).replace(old, new), name)
-
-    def _execute(self, source: str, name: str) -> str:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            exec(compile(source, name, "exec"), self.names)  # noqa: S102
-        return out.getvalue()
-
-    def verdicts(self) -> list[str]:
-        tagged = [c.id for c in self.cells() if "nbval-check-output" in c.metadata.get("tags", [])]
-        return [self.printed[name].rstrip("\n") for name in tagged]
-
-
-@contextlib.contextmanager
-def surroundings(glued: dict[str, Any]) -> Iterator[None]:
-    """glue() into a dict; one thread; matplotlib and torch left as they were."""
-    import matplotlib.pyplot as plt
-    import myst_nb
-
-    before = torch.get_default_dtype(), torch.get_num_threads(), myst_nb.glue
-    torch.set_num_threads(1)
-    myst_nb.glue = lambda name, value, display=True: glued.update({name: value})
-    try:
-        with plt.rc_context():
-            yield
-    finally:
-        torch.set_default_dtype(before[0])
-        torch.set_num_threads(before[1])
-        myst_nb.glue = before[2]
-        plt.close("all")
 
 
 @functools.cache

@@ -1,0 +1,94 @@
+"""A chapter executed in the test's own process, as often as a test needs and with what a test changes."""
+
+import contextlib
+import io
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import nbformat
+import torch
+
+matplotlib.use("Agg")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Run:
+    """A chapter's code cells, executed one after the other; what each printed and what was glued."""
+
+    def __init__(self, chapter: str, **parameters: Any) -> None:
+        self.notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+        self.names: dict[str, Any] = {}
+        self.glued: dict[str, Any] = {}
+        self.printed: dict[str, str] = {}
+        self.parameters = parameters
+        self.dtype = torch.get_default_dtype()
+
+    def cells(self) -> Iterator[Any]:
+        return (cell for cell in self.notebook.cells if cell.cell_type == "code")
+
+    def all(self, until: str = "", leave_out: Collection[str] = ()) -> "Run":
+        """Execute the cells up to ``until``, but for those that only cost time in a test."""
+        with surroundings(self.glued):
+            for cell in self.cells():
+                if cell.id == until:
+                    break
+                if cell.id in leave_out:
+                    continue
+                self.printed[cell.id] = self._execute(cell.source, cell.id)
+                if "parameters" in cell.metadata.get("tags", []):
+                    self.names.update(self.parameters)
+            self.dtype = torch.get_default_dtype()
+        return self
+
+    def source(self, name: str) -> str:
+        return next(cell.source for cell in self.cells() if cell.id == name)
+
+    def again(self, name: str, old: str = "", new: str = "") -> str:
+        """Execute one cell in what the others left, with a change in its source; what it prints."""
+        assert old in self.source(name)
+        with surroundings({}):
+            torch.set_default_dtype(self.dtype)  # as the chapter's first cell left it
+            return self._execute(self.source(name).replace(old, new), name)
+
+    def _execute(self, source: str, name: str) -> str:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            exec(compile(source, name, "exec"), self.names)  # noqa: S102
+        return out.getvalue()
+
+    def lines(self, name: str) -> list[str]:
+        """What a cell printed."""
+        return self.printed[name].splitlines()
+
+    def verdicts(self) -> list[str]:
+        tagged = [c.id for c in self.cells() if "nbval-check-output" in c.metadata.get("tags", [])]
+        return [self.printed[name].rstrip("\n") for name in tagged]
+
+
+def committed_verdicts(chapter: str) -> dict[str, list[str]]:
+    """What the verdict cells of the committed notebook print, by the cell's name."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
+    tagged = (cell for cell in notebook.cells if "nbval-check-output" in cell.metadata.get("tags", []))
+    return {cell.id: "".join(output.text for output in cell.outputs).splitlines() for cell in tagged}
+
+
+@contextlib.contextmanager
+def surroundings(glued: dict[str, Any]) -> Iterator[None]:
+    """glue() into a dict; one thread; matplotlib and torch left as they were."""
+    import matplotlib.pyplot as plt
+    import myst_nb
+
+    before = torch.get_default_dtype(), torch.get_num_threads(), myst_nb.glue
+    torch.set_num_threads(1)
+    myst_nb.glue = lambda name, value, display=True: glued.update({name: value})
+    try:
+        with plt.rc_context():
+            yield
+    finally:
+        torch.set_default_dtype(before[0])
+        torch.set_num_threads(before[1])
+        myst_nb.glue = before[2]
+        plt.close("all")
