@@ -13,6 +13,7 @@ from typing import Any
 
 # What experiments compute with. The data's values have a digest of their own in a cell's settings.
 IN_RESULTS = (
+    "by_hand",
     "experiments",
     "factor",
     "gradient",

@@ -7,14 +7,17 @@ one call per layer, whatever their number; they share nothing else.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .factor import check_choice, check_lam, lai_factor
+from .by_hand import activate, back_through_batch, lai_norm, normalize
+from .factor import check_choice, check_lam
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, Sampling, check_count
 from .training import batch_order, batch_starts
@@ -73,40 +76,89 @@ class Stack(nn.Module):
     def __len__(self) -> int:
         return len(next(iter(self._own.values())))
 
-    def forward(self, x: Tensor, *, frozen: bool = False) -> Tensor:
+    def forward(self, x: Tensor, part: Tensor | None = None) -> Tensor:
         """Tensor (E, n_features, B) to (E, B).
 
         In training mode BatchNorm divides by the spread of the batch, and updates the running statistics; in
-        evaluation mode it uses these. ``frozen`` (in training mode) holds the batch's statistics fixed: the same
-        values, but a sample's output then has no derivative by another sample's input, and nothing is updated.
+        evaluation mode it uses these. With ``part``, an index of networks, ``x`` and the result are of those alone.
         """
         for position, layer in enumerate(self._first):
             if isinstance(layer, Standardize):
-                mean, std = (self._kept[f"{position}.{name}"] for name in ("mean", "std"))
-                x = (x - mean[..., None]) / std[..., None]
+                x = (x - self._value(position, "mean", part)) / self._value(position, "std", part)
             elif isinstance(layer, nn.Linear):
-                x = torch.baddbmm(self._own[f"{position}_bias"][..., None], self._own[f"{position}_weight"], x)
+                weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
+                x = torch.baddbmm(bias, weight, x)
             elif isinstance(layer, nn.BatchNorm1d):
-                x = self._batch_norm(position, layer, x, frozen)
+                gain, bias = (self._value(position, name, part).flatten() for name in ("weight", "bias"))
+                rows = x.reshape(1, -1, x.shape[-1])
+                with self._running(position, layer, part) as (kept, momentum):
+                    out = nn.functional.batch_norm(rows, *kept, gain, bias, self.training, momentum, layer.eps)
+                x = out.view_as(x)
             elif not isinstance(layer, nn.Flatten):
                 x = layer(x)
         return x[:, 0]
 
-    def _batch_norm(self, position: int, layer: nn.BatchNorm1d, x: Tensor, frozen: bool) -> Tensor:
-        weight, bias = (self._own[f"{position}_{name}"].flatten() for name in ("weight", "bias"))
-        mean, var = (self._kept[f"{position}.running_{name}"].view(-1) for name in ("mean", "var"))
-        rows = x.reshape(1, -1, x.shape[-1])
-        if self.training and frozen:
-            fixed = rows.detach()
-            batch_var, batch_mean = torch.var_mean(fixed, dim=(0, 2), correction=0)
-            out = nn.functional.batch_norm(rows, batch_mean, batch_var, weight, bias, False, 0.0, layer.eps)
-        else:
-            out = nn.functional.batch_norm(
-                rows, mean, var, weight, bias, self.training, layer.momentum or 0.1, layer.eps
-            )
-            if self.training:
-                self._kept[f"{position}.num_batches_tracked"] += 1
-        return out.view_as(x)
+    def value_and_slope(self, x: Tensor, slope: Slope = "summed", part: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Outputs (E, B) and their slopes k (E, n_features, B), both differentiable by the weights; in training mode.
+
+        Parameters
+        ----------
+        x : Tensor (E, n_features, B)
+        slope : "summed" or "true"
+            Where BatchNorm couples the samples: the gradient of the summed outputs, or each sample's own, with the
+            batch's statistics held fixed while the input moves (as in :class:`lai.coupling.FixedStatistics`).
+        part : Tensor of int, optional
+            The networks that ``x`` is for; all by default.
+        """
+        back: list[Callable[[Tensor], Tensor]] = []  # the chain rule, layer by layer
+        for position, layer in enumerate(self._first):
+            if isinstance(layer, Standardize):
+                mean, std = (self._value(position, name, part) for name in ("mean", "std"))
+                x = (x - mean) / std
+                back.append(partial(torch.mul, 1 / std))
+            elif isinstance(layer, nn.Linear):
+                weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
+                x = torch.baddbmm(bias, weight, x)
+                back.append(partial(torch.matmul, weight.mT))
+            elif isinstance(layer, nn.BatchNorm1d):
+                gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
+                with self._running(position, layer, part) as (kept, momentum):
+                    unit, inverse = normalize(x, kept, momentum, layer.eps)
+                x = torch.addcmul(bias, unit, gain)
+                if slope == "true":
+                    back.append(partial(torch.mul, gain * inverse))
+                else:
+                    back += [partial(back_through_batch, unit=unit, inverse=inverse), partial(torch.mul, gain)]
+            elif not isinstance(layer, nn.Flatten):
+                x, rise = activate(layer, x)
+                back.append(partial(torch.mul, rise))
+        k = torch.ones_like(x[:, :, :1])
+        for step in reversed(back):
+            k = step(k)
+        return x[:, 0], k.expand(-1, -1, x.shape[-1])
+
+    def _value(self, position: int, name: str, part: Tensor | None) -> Tensor:
+        """A layer's parameter or buffer with the networks in front, and a vector as a column (E, n, 1)."""
+        key = f"{position}_{name}"
+        value = self._own[key] if key in self._own else self._kept[f"{position}.{name}"]
+        value = value if part is None else value[part]
+        return value[..., None] if value.ndim == 2 else value
+
+    @contextmanager
+    def _running(
+        self, position: int, layer: nn.BatchNorm1d, part: Tensor | None
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], float]]:
+        """BatchNorm's running mean and variance in one row, for torch to update in place, and their momentum."""
+        whole = [self._kept[f"{position}.running_{name}"] for name in ("mean", "var")]
+        mean, var = (kept if part is None else kept[part] for kept in whole)
+        yield (mean.view(-1), var.view(-1)), layer.momentum or 0.1
+        if self.training:
+            counts = self._kept[f"{position}.num_batches_tracked"]
+            if part is None:
+                counts += 1
+            else:
+                counts[part] += 1
+                whole[0][part], whole[1][part] = mean, var
 
     def models(self) -> list[MLP]:
         """The single networks, as copies, in this stack's mode."""
@@ -141,24 +193,18 @@ class Lane:
         Share of Lai batches, or of Lai points.
     sampling : "batches" or "points"
         As in :class:`lai.LaiSchedule`; the points are not supported where BatchNorm mixes them with the rest.
-    slope : "summed" or "true"
-        The gradient that enters the Lai loss. "summed" is d(Σ outputs)/dx in training mode, which BatchNorm makes wrong;
-        "true" holds the batch's statistics fixed while the slope is taken, as constants also to the weights
-        (:class:`lai.coupling.FixedStatistics` keeps their derivative by the weights). The same without BatchNorm.
     """
 
     seed: int
     lam: float | tuple[float, ...] | None = None
     alpha: float = 1.0
     sampling: Sampling = "batches"
-    slope: Slope = "summed"
 
     def __post_init__(self) -> None:
         check_count("seed", self.seed)
         if self.lam is not None:
             check_lam(self.lam)
         LaiSchedule(self.alpha, sampling=self.sampling)
-        check_choice("slope", self.slope, ("summed", "true"))
 
 
 def adam(stack: Stack, lr: float) -> torch.optim.Adam:
@@ -196,11 +242,14 @@ def fit_stack(
     batch_size: int,
     first_epoch: int = 0,
     pretrain_epochs: int = 0,
+    slope: Slope = "summed",
     val: tuple[Tensor, Tensor] | None = None,
+    validate_every: int = 1,
 ) -> pd.DataFrame:
     """Train network i of the stack as ``lanes[i]`` says, with the L2 Lai MSE on its Lai batches and MSE on the rest.
 
-    Each network takes the path that :func:`lai.fit` gives it alone with ``drop_last=True``, up to rounding.
+    Each network takes the path that :func:`lai.fit` gives it alone with ``drop_last=True``, up to rounding; and, on one
+    machine, the same to the last bit whatever else is in the stack.
 
     Parameters
     ----------
@@ -211,13 +260,18 @@ def fit_stack(
     lanes : sequence of Lane, one for each network
     epochs, first_epoch, pretrain_epochs, batch_size : int
         As in :func:`lai.fit` and :class:`lai.LaiSchedule`. The last, short batch of an epoch is dropped.
+    slope : "summed" or "true"
+        The gradient that enters the Lai loss. "summed" is d(Σ outputs)/dx in training mode, which BatchNorm makes wrong;
+        "true" holds the batch's statistics fixed while the input moves. The same without BatchNorm.
     val : (x, y), optional
-        For the RMSE after each epoch, with running statistics.
+        For the RMSE after an epoch, with running statistics.
+    validate_every : int
+        After which epochs: every so many, and the last.
 
     Returns
     -------
     DataFrame
-        A row for each lane and epoch: ``lane``, ``epoch``, and ``val_rmse`` if ``val`` was given.
+        A row for each lane and validated epoch: ``lane``, ``epoch``, and ``val_rmse`` if ``val`` was given.
 
     Raises
     ------
@@ -243,13 +297,14 @@ def fit_stack(
     if len(lanes) != len(stack):
         raise ValueError(f"lanes: {len(lanes)} for a stack of {len(stack)} networks; give one each")
     check_count("epochs", epochs)
+    check_count("validate_every", validate_every, least=1)
+    check_choice("slope", slope, ("summed", "true"))
     starts = batch_starts(len(x), check_count("batch_size", batch_size, least=1), drop_last=True)
     if len(starts) == 0:
         raise ValueError(f"batch_size = {batch_size}: it must not exceed the {len(x)} samples")
     seeds = sorted({lane.seed for lane in lanes})
     own = torch.tensor([seeds.index(lane.seed) for lane in lanes], device=x.device)
     lam = _lam_tensor(lanes, x)
-    true = torch.tensor([lane.slope == "true" for lane in lanes], device=x.device)
     coupled = any(isinstance(layer, nn.BatchNorm1d) for layer in stack._first)
     if coupled and any(lane.lam is not None and lane.sampling == "points" for lane in lanes):
         raise ValueError("sampling = 'points': BatchNorm would mix the sampled points with the rest; use 'batches'")
@@ -262,14 +317,12 @@ def fit_stack(
         for start, takers in zip(starts, plan, strict=True):
             chosen = orders[:, start : start + batch_size]
             xb, yb = x[chosen].transpose(1, 2)[own], y[chosen][own]
-            if takers is None:
-                loss = (stack(xb) - yb).square()
-            else:
-                loss = _step_loss(stack, xb, yb, lam, takers.to(x.device), true & coupled)
             optimizer.zero_grad(set_to_none=True)
-            loss.mean(1).sum().backward()  # a sum over networks: none feels another
+            _step_loss(stack, xb, yb, lam, None if takers is None else takers.to(x.device), slope).backward()
             optimizer.step()
         _refuse_nonfinite(stack, lanes, epoch)
+        if (epoch + 1 - first_epoch) % validate_every and epoch + 1 < first_epoch + epochs:
+            continue
         if held_out is not None:
             errors = _validate(stack, *held_out)
             rows += [(i, epoch, error) for i, error in enumerate(errors)]
@@ -284,7 +337,7 @@ def _plan(
 ) -> list[Tensor | None]:
     """For each batch of the epoch who takes the Lai loss: a bool tensor (E, 1) or (E, batch_size), or None if nobody."""
     drawn: dict[Lane, list[Tensor]] = {}
-    for key in {replace(lane, slope="summed", lam=1.0) for lane in lanes if lane.lam is not None}:
+    for key in {replace(lane, lam=1.0) for lane in lanes if lane.lam is not None}:
         schedule = LaiSchedule(key.alpha, pretrain_epochs=pretrain_epochs, sampling=key.sampling, seed=key.seed)
         if key.sampling == "batches":
             drawn[key] = list(schedule.batches(epoch, n_batches)[:, None])
@@ -292,7 +345,7 @@ def _plan(
             picks = schedule.points(epoch, [batch_size] * n_batches)
             drawn[key] = [torch.zeros(batch_size, dtype=torch.bool).index_fill(0, pick, True) for pick in picks]
     nobody = [torch.zeros(1, dtype=torch.bool)] * n_batches
-    per_lane = [nobody if lane.lam is None else drawn[replace(lane, slope="summed", lam=1.0)] for lane in lanes]
+    per_lane = [nobody if lane.lam is None else drawn[replace(lane, lam=1.0)] for lane in lanes]
     plan: list[Tensor | None] = []
     for b in range(n_batches):
         rows = torch.broadcast_tensors(*(chosen[b] for chosen in per_lane))
@@ -310,18 +363,28 @@ def _lam_tensor(lanes: Sequence[Lane], x: Tensor) -> Tensor:
     return torch.stack(rows)[..., None].to(device=x.device, dtype=x.dtype)
 
 
-def _step_loss(stack: Stack, x: Tensor, y: Tensor, lam: Tensor, lai: Tensor, true: Tensor) -> Tensor:
-    """Losses (E, B) of a batch on which at least one lane takes the Lai loss."""
-    x = x.detach().requires_grad_()
-    output = stack(x)
-    (k,) = torch.autograd.grad(output.sum(), x, create_graph=True)
-    if bool((true[:, None] & lai).any()):
-        (own,) = torch.autograd.grad(stack(x, frozen=True).sum(), x, create_graph=True)
-        k = torch.where(true[:, None, None], own, k)
-    # As in lai.lai_loss with its defaults; a λ for each network is what that does not take.
-    factor = torch.linalg.vector_norm(lai_factor(k, lam), dim=1)
+def _step_loss(stack: Stack, x: Tensor, y: Tensor, lam: Tensor, lai: Tensor | None, slope: Slope) -> Tensor:
+    """The loss of a batch, summed over networks so that none feels another; ``lai`` says who takes the Lai loss.
+
+    The plain networks of the batch and the others are computed apart: what a network does is then the same to the last
+    bit whatever its neighbours do.
+    """
+    if lai is None:
+        return (stack(x) - y).square().mean(1).sum()
+    takes = lai.any(1)
+    if takes.all():
+        return _lai_step(stack, x, y, lam, lai, slope, None)
+    rest, part = (~takes).nonzero()[:, 0], takes.nonzero()[:, 0]
+    plain = (stack(x[rest], rest) - y[rest]).square().mean(1).sum()
+    return plain + _lai_step(stack, x[part], y[part], lam[part], lai[part], slope, part)
+
+
+def _lai_step(
+    stack: Stack, x: Tensor, y: Tensor, lam: Tensor, lai: Tensor, slope: Slope, part: Tensor | None
+) -> Tensor:
+    output, k = stack.value_and_slope(x, slope, part)
     plain = (output - y).square()
-    return torch.where(lai, plain * factor, plain)
+    return torch.where(lai, plain * lai_norm(k, lam), plain).mean(1).sum()
 
 
 def _validate(stack: Stack, x: Tensor, y: Tensor) -> list[float]:

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 import lai
+from lai.by_hand import lai_norm
+from lai.coupling import FixedStatistics
 from lai.stack import Lane, Stack, adam, branch, fit_stack
 
 LAM = 0.05
@@ -97,53 +99,80 @@ def test_branches_go_on_with_the_optimisers_state(data: tuple) -> None:
         assert same(trained, whole)
 
 
-def test_a_network_does_not_feel_its_neighbours(data: tuple) -> None:
-    """One that trains well and one whose weights grow wild, beside a third and alone."""
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slope", ["summed", "true"])
+def test_a_network_takes_the_same_path_to_the_last_bit_whatever_its_neighbours(kind: str, slope: str) -> None:
+    """In float32, where results are kept cell by cell and must not depend on what was trained beside them."""
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(600, 8, generator=g)
+    data = x, x[:, 0].sin() + x[:, 1]
 
     def weights(lanes: list[Lane]) -> torch.Tensor:
-        stack = Stack([network("BatchNorm", data[0], lane.seed) for lane in lanes])
-        fit_stack(stack, adam(stack, 0.01), data, lanes, epochs=3, batch_size=32)
-        return torch.cat([p.flatten() for p in stack.models()[0].parameters()]).detach()
+        options = {**KINDS[kind], "standardize": x} if kind == "standardised" else KINDS[kind]
+        stack = Stack([lai.MLP(8, seed=lane.seed, **options) for lane in lanes])
+        fit_stack(stack, adam(stack, 0.01), data, lanes, epochs=3, batch_size=128, slope=slope)
+        return torch.cat([p.flatten() for p in stack.models()[0].state_dict().values()])
 
-    one = Lane(0, lam=LAM, alpha=0.5)
-    beside = [one, Lane(3), Lane(4, lam=1e-9), Lane(9, lam=5.0, alpha=0.1)]
-    assert torch.allclose(weights([one]), weights(beside), rtol=0, atol=1e-12)
+    for one in (Lane(0), Lane(0, lam=LAM), Lane(0, lam=LAM, alpha=0.5)):
+        alone = weights([one])
+        for beside in ([Lane(0)], [Lane(0, lam=2.0, alpha=0.5), Lane(0, lam=1e-9)], [Lane(3), Lane(4, lam=1e-9)] * 3):
+            assert torch.equal(alone, weights([one, *beside]))
 
 
-def test_frozen_statistics_give_each_samples_own_slope(data: tuple) -> None:
-    """Against finite differences of one sample's output, with the statistics of the batch as constants."""
+def test_slopes_by_hand_are_those_of_autograd(data: tuple) -> None:
+    """Value, slope and the derivative of both by every weight, in float64, against double backward in each network."""
     x = data[0][:40]
-    model = network("BatchNorm", x, 0)
-    stack = Stack([model]).train()
-    inputs = x.T[None].clone().requires_grad_()
-    (k,) = torch.autograd.grad(stack(inputs, frozen=True).sum(), inputs)
-    fixed = copy.deepcopy(model).train()
-    for layer in fixed:
-        if isinstance(layer, torch.nn.BatchNorm1d):
-            layer.momentum = None
-            layer.reset_running_stats()
-    fixed(x)
-    for layer in fixed:  # torch keeps the unbiased variance, and normalises with the biased one
-        if isinstance(layer, torch.nn.BatchNorm1d):
-            layer.running_var *= (len(x) - 1) / len(x)
-    fixed.eval()
-    assert torch.allclose(fixed(x), stack(inputs, frozen=True)[0], atol=1e-12)
-    step = torch.zeros(3, dtype=torch.float64)
-    step[1] = 1e-6
-    numeric = (fixed(x + step) - fixed(x - step)) / 2e-6
-    assert torch.allclose(k[0, 1], numeric, atol=1e-6)
-    (summed,) = torch.autograd.grad(stack(inputs).sum(), inputs)
-    assert summed.norm() < 0.9 * k.norm()
+    for kind, options in {**KINDS, "tanh": {"activation": "tanh"}, "softplus": {"activation": "softplus"}}.items():
+        options = {**options, "standardize": x} if kind == "standardised" else options
+        models = [lai.MLP(3, (8, 6), seed=seed, **options).double() for seed in range(2)]
+        for slope in ("summed", "true"):
+            stack = Stack(models).train()
+            value, k = stack.value_and_slope(x.T.expand(2, -1, -1), slope)
+            (value.square().sum() + k.pow(3).sum()).backward()
+            for i, model in enumerate(copy.deepcopy(models)):
+                alone = FixedStatistics(model, "batch") if slope == "true" and kind == "BatchNorm" else model.train()
+                own_value, own_k = lai.value_and_input_gradient(alone, x)
+                (own_value.square().sum() + own_k.pow(3).sum()).backward()
+                assert torch.allclose(value[i], own_value, atol=1e-12) and torch.allclose(k[i].T, own_k, atol=1e-12)
+                for name, parameter in model.named_parameters():
+                    grad = stack._own[name.replace(".", "_")].grad[i]
+                    assert torch.allclose(grad, parameter.grad, atol=1e-9), (kind, slope, name)
+
+
+def test_lai_norm_is_the_factor_and_its_norm(data: tuple) -> None:
+    g = torch.Generator().manual_seed(1)
+    k = torch.randn(2, 5, 30, generator=g, dtype=torch.float64) * 10.0 ** torch.randint(-3, 4, (2, 5, 30), generator=g)
+    k[0, 0, 0], k[1, 1, 1] = 0.0, 0.25  # flat, and at the boundary of λ = 0.0625
+    lam = torch.tensor([[1e-4, 0.1, 1.0, 3.0, 400.0], [0.5, 0.0625, 1e-2, 7.0, 2.0]], dtype=torch.float64)[..., None]
+    results = []
+    for way in (lai_norm, lambda k, lam: torch.linalg.vector_norm(lai.lai_factor(k, lam), dim=1)):
+        inputs = k.clone().requires_grad_()
+        norm = way(inputs, lam)
+        norm.square().sum().backward()
+        results.append((norm.detach(), inputs.grad))
+    for ours, reference in zip(*results, strict=True):
+        assert torch.allclose(ours, reference, rtol=1e-9, atol=1e-12)
 
 
 def test_the_true_slope_trains_another_network(data: tuple) -> None:
-    lanes = [Lane(0, lam=LAM, slope="summed"), Lane(0, lam=LAM, slope="true")]
-    trained = {}
-    for kind in ("BatchNorm", "plain"):
-        stack = Stack([network(kind, data[0], 0)] * 2)
-        fit_stack(stack, adam(stack, 0.01), data, lanes, epochs=3, batch_size=32)
-        trained[kind] = stack.models()
+    lanes = [Lane(0, lam=LAM)]
+    trained: dict[str, list] = {"BatchNorm": [], "plain": []}
+    for kind, results in trained.items():
+        for slope in ("summed", "true"):
+            stack = Stack([network(kind, data[0], 0)])
+            fit_stack(stack, adam(stack, 0.01), data, lanes, epochs=3, batch_size=32, slope=slope)
+            results += stack.models()
     assert same(*trained["plain"]) and not same(*trained["BatchNorm"], 1e-2)
+    single = network("BatchNorm", data[0], 0)
+    options = {"epochs": 3, "batch_size": 32, "lr": 0.01, "seed": 0, "device": "cpu", "drop_last": True}
+    lai.fit(FixedStatistics(single, "batch"), data, criterion=lai.LaiLoss(LAM), **options)
+    assert same(trained["BatchNorm"][1], single)
+
+
+def test_validation_may_be_rare(data: tuple) -> None:
+    stack = Stack([network("plain", data[0], 0)])
+    kept = fit_stack(stack, adam(stack, 0.01), data, [Lane(0)], epochs=5, batch_size=32, val=data, validate_every=2)
+    assert kept["epoch"].tolist() == [1, 3, 4]
 
 
 def test_errors_name_what_is_wrong(data: tuple) -> None:
@@ -165,6 +194,6 @@ def test_errors_name_what_is_wrong(data: tuple) -> None:
     with pytest.raises(ValueError, match="lam = -1"):
         Lane(0, lam=-1.0)
     with pytest.raises(ValueError, match="slope = 'other'"):
-        Lane(0, lam=1.0, slope="other")  # type: ignore[arg-type]
+        fit_stack(stack, adam(stack, 0.1), data, [Lane(0)], epochs=1, batch_size=8, slope="other")  # type: ignore
     with pytest.raises(FloatingPointError, match=r"epoch 0 \(Lane\(seed=0"):
         fit_stack(stack, adam(stack, 0.1), (x * 1e200, y), [Lane(0, lam=1.0)], epochs=1, batch_size=8)
