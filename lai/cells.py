@@ -11,14 +11,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-# What experiments compute with. The data's values have a digest of their own in a cell's settings.
+# What a run is computed with. The data's values have a digest of their own in a cell's settings.
 IN_RESULTS = (
+    "arms",
     "by_hand",
-    "experiments",
     "factor",
     "gradient",
     "metrics",
     "models",
+    "parallel",
+    "protocols",
+    "readout",
     "schedule",
     "stack",
     "training",

@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 from .coupling import FixedStatistics
-from .experiments import PROTOCOLS, run_parallel, set_precise_statistics
 from .factor import check_choice, check_lam
 from .gradient import value_and_input_gradient
 from .loss import LaiLoss
 from .metrics import output_variance, rmse
+from .parallel import run_parallel
+from .protocols import PROTOCOLS
+from .readout import set_precise_statistics
 from .schedule import LaiSchedule, check_count
 from .training import fit
 

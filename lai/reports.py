@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from .experiments import arm_name
+from .arms import arm_name
 from .factor import check_choice
 from .stats import bootstrap_mean, judge_steps, paired
 
@@ -28,10 +29,28 @@ SMOOTHNESS_CLAIMS = {
 """Version 2, section 6.1, claim by claim, and the claim that "smoothness" should have been about."""
 
 
-def smoothness_table(
+def by_arm(paper: Mapping[Any, tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The paper's figures by the names that arms have in our tables.
+
+    Parameters
+    ----------
+    paper : mapping
+        λ, or None for MSE, or (α, λ), to (RMSE, variance): the tables of :mod:`lai.paper`.
+
+    Examples
+    --------
+    >>> from lai.paper import V1_SAMPLING
+    >>> by_arm(V1_SAMPLING)
+    {'λ = 0.001, α = 1': (0.7563, 0.4827), 'λ = 0.0001, α = 0.01': (0.782, 0.4653)}
+    """
+    names = {key: f"{arm_name(key[1])}, α = {key[0]:g}" if isinstance(key, tuple) else arm_name(key) for key in paper}
+    return {names[key]: figures for key, figures in paper.items()}
+
+
+def paper_table(
     table: pd.DataFrame,
     protocol: str,
-    paper: Mapping[float | None, tuple[float, float]],
+    paper: Mapping[str, tuple[float, float]],
     *,
     readout: str = "recomputed",
 ) -> pd.DataFrame:
@@ -40,10 +59,10 @@ def smoothness_table(
     Parameters
     ----------
     table : DataFrame
-        From :func:`lai.experiments.smoothness`.
+        From :func:`lai.experiments.run_experiment`.
     protocol : str
     paper : mapping
-        λ, or None for MSE, to (RMSE, variance): :data:`lai.paper.V2_SMOOTHNESS`.
+        Name of an arm to (RMSE, variance): :func:`by_arm` of a table of :mod:`lai.paper`.
     readout : "recomputed" or "running"
         BatchNorm's statistics at the read-out (``READOUTS``).
 
@@ -63,14 +82,13 @@ def smoothness_table(
     >>> lam, seed = [np.nan, np.nan, 0.1, 0.1], [0, 1, 0, 1]
     >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "lam": lam, "seed": seed})
     >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=[1.0, 1.0, 0.75, 0.75])
-    >>> smoothness_table(runs, "sound", {None: (0.696, 0.7728)})["λ = 0.1"].loc[["RMSE, ours", "Δ RMSE", "Δ variance"]].tolist()
+    >>> paper_table(runs, "sound", {"MSE": (0.696, 0.7728)})["λ = 0.1"].loc[["RMSE, ours", "Δ RMSE", "Δ variance"]].tolist()
     ['0.6500 ± 0.0707', '+0.1000', '-0.2500']
     """
     runs = _of(table, protocol)
     columns: dict[str, dict[str, str]] = {}
     for arm, group in runs.groupby("arm", sort=False):
-        lam = float(group["lam"].iloc[0])
-        printed = paper.get(None if math.isnan(lam) else lam)
+        printed = paper.get(str(arm))
         column: dict[str, str] = {}
         for i, (name, metric) in enumerate(zip(("RMSE", "variance"), _columns(readout), strict=True)):
             column[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
@@ -80,6 +98,105 @@ def smoothness_table(
         columns[str(arm)] = column
     out = pd.DataFrame(columns)
     out.columns.name = f"{protocol}, {runs['seed'].nunique()} seeds"
+    return out
+
+
+def sensitivity_table(
+    table: pd.DataFrame,
+    protocol: str,
+    arm: str,
+    paper: Mapping[str, Sequence[float]],
+    names: Sequence[str],
+    *,
+    readout: str = "recomputed",
+) -> pd.DataFrame:
+    """Sensitivity to noise, feature by feature, of MSE and of one arm, with the paper's Change row and ours.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`lai.experiments.run_experiment`.
+    protocol, arm : str
+    paper : mapping
+        "mse" and ``arm`` to the eight figures that the paper prints; an arm that it does not have may be missing.
+    names : sequence of str
+        The features.
+
+    Returns
+    -------
+    DataFrame of str
+        A row a feature, and one for the RMSE. "mean ± standard deviation" over seeds; the change against MSE in per
+        cent of it, paired by seed, with its 95 % bootstrap interval.
+
+    Source: paper, version 2, section 6.2.
+    """
+    runs = _of(table, protocol)
+    control, other = (runs[runs["arm"] == name].set_index("seed").sort_index() for name in ("MSE", arm))
+    if other.empty:
+        raise ValueError(f"arm = {arm!r}: protocol {protocol!r} has {list(dict.fromkeys(runs['arm']))}")
+    end = "" if readout == "recomputed" else "_running"
+    rows: dict[str, dict[str, str]] = {}
+    for j, name in enumerate([*names, "RMSE"], 1):
+        column = _columns(readout)[0] if name == "RMSE" else f"s{end}_{j}"
+        printed = [paper[key][j - 1] if key in paper and j <= len(paper[key]) else None for key in ("mse", arm)]
+        change = "–" if None in printed else f"{100 * (printed[1] / printed[0] - 1):+.1f} %"  # type: ignore[operator]
+        ours = 100 * (other[column] / control[column].loc[other.index] - 1).to_numpy()
+        rows[name] = {
+            "MSE, paper": "–" if printed[0] is None else f"{printed[0]:.4g}",
+            "MSE, ours": _spread(control[column]),
+            "arm, ours": _spread(other[column]),
+            "change, paper": change,
+            "change, ours": f"{ours.mean():+.1f} %",
+            "95 %": "–" if len(ours) < 2 else "{1:+.1f} to {2:+.1f} %".format(*bootstrap_mean(ours)),
+        }
+    out = pd.DataFrame(rows).T
+    out.columns.name = f"{protocol}, {arm}, {runs['seed'].nunique()} seeds"
+    return out
+
+
+def reach(
+    table: pd.DataFrame, protocol: str, *, feature: int, budgets: Sequence[float], readout: str = "recomputed"
+) -> pd.DataFrame:
+    """How far a feature's sensitivity falls at a given price in error: the tuning study, read off between its arms.
+
+    The arms that differ from MSE are taken along increasing mean error; between neighbours on the lower envelope (no
+    arm is beaten by one that is cheaper) the changes are joined linearly, MSE being the start.
+
+    Parameters
+    ----------
+    feature : int
+        From 1.
+    budgets : sequence of float
+        Increases of the RMSE, as shares of MSE's.
+
+    Returns
+    -------
+    DataFrame
+        A row a budget: ``budget``; ``own``, the relative change of the feature's sensitivity; ``others``, the mean
+        relative change of the other features'; NaN beyond the dearest arm. Changes are means over seeds of paired ratios.
+
+    Source: ours, for the remark on tuning at the end of the paper's section 6.2.
+    """
+    runs = _of(table, protocol)
+    end = "" if readout == "recomputed" else "_running"
+    columns = [c for c in map(str, runs) if c.startswith(f"s{end}_") and c[len(f"s{end}_") :].isdigit()]
+    control = runs[runs["arm"] == "MSE"].set_index("seed").sort_index()
+    error, own = _columns(readout)[0], f"s{end}_{feature}"
+    points = [(0.0, 0.0, 0.0)]
+    for _, group in runs[runs["arm"] != "MSE"].groupby("arm", sort=False):
+        group = group.set_index("seed").sort_index()
+        change = group[[error, *columns]] / control.loc[group.index, [error, *columns]] - 1
+        means = change.mean()
+        points.append((float(means[error]), float(means[own]), float(means[[c for c in columns if c != own]].mean())))
+    envelope: list[tuple[float, float, float]] = []
+    for point in sorted(points):
+        if not envelope or point[1] < envelope[-1][1]:
+            envelope.append(point)
+    price, fall, spill = (np.array(part) for part in zip(*envelope, strict=True))
+    wanted = np.asarray(budgets, dtype=float)
+    out = pd.DataFrame({"budget": wanted})
+    for name, values in (("own", fall), ("others", spill)):
+        out[name] = np.interp(wanted, price, values, left=np.nan, right=np.nan)
     return out
 
 

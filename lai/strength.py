@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import torch
 
-from .experiments import PROTOCOLS, run_parallel
 from .factor import check_lam
 from .gradient import value_and_input_gradient
 from .metrics import output_variance, rmse
+from .parallel import run_parallel
+from .protocols import PROTOCOLS
 from .schedule import LaiSchedule, Sampling, check_count
 from .stack import Lane, Stack, adam, branch, fit_stack
 from .training import resolve_device

@@ -28,9 +28,9 @@ def test_another_version_or_library_finds_nothing(tmp_path: Path, monkeypatch: p
     assert store.get({"seed": 1}) == 1
 
 
-def test_the_digest_covers_what_experiments_import() -> None:
-    """Every module of the library that experiments reach, but for the store itself and the data."""
-    reached, todo = set(), ["experiments"]
+def test_the_digest_covers_what_a_run_imports() -> None:
+    """Every module of the library that a run reaches, but for the store itself and the data."""
+    reached, todo = set(), ["arms"]
     while todo:
         name = todo.pop()
         if name not in reached:

@@ -15,9 +15,8 @@ from chapter_run import ROOT, Run, committed_verdicts
 
 import lai
 import lai.coupled_runs
-from lai.coupling import batch_jacobian, mixing
+from lai.coupling import batch_jacobian, contamination, mixing
 from lai.data import KAGGLE_SHA256
-from lai.experiments import contamination
 from lai.paper import V1_SMOOTHNESS
 
 CHAPTER = "51_coupled_samples"

@@ -1,0 +1,58 @@
+"""The same function over many arguments, on this machine's cores or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+
+def run_parallel(
+    function: Callable,
+    calls: Sequence[tuple],
+    *,
+    n_jobs: int | None = None,
+    progress: bool = False,
+    costs: Sequence[float] | None = None,
+) -> list:
+    """``[function(*c) for c in calls]``, through joblib, with one torch thread in each process.
+
+    Where it runs is joblib's to say: under ``joblib.parallel_config(backend="dask")``, or Ray's backend, the same call
+    runs on a cluster. One thread each, so that results do not depend on the number of cores or workers.
+
+    Parameters
+    ----------
+    n_jobs : int, optional
+        Processes. Default: what ``joblib.parallel_config`` says, else 1.
+    progress : bool
+        Show a bar with the time left.
+    costs : sequence of float, optional
+        What each call costs, in any unit, so that the time left is right when calls are unequal.
+
+    Examples
+    --------
+    >>> run_parallel(pow, [(2, 3), (3, 2)])
+    [8, 9]
+    """
+    from joblib import Parallel, delayed
+    from tqdm import tqdm
+
+    weights = [1.0] * len(calls) if costs is None else list(costs)
+    results: list = [None] * len(calls)
+    bar = "{desc}{percentage:3.0f}%|{bar}| {postfix}{elapsed}, {remaining} left"
+    parallel = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
+    with tqdm(total=sum(weights), disable=not progress, bar_format=bar) as shown:
+        for done, (i, result) in enumerate(parallel(delayed(_one)(function, i, c) for i, c in enumerate(calls)), 1):
+            results[i] = result
+            shown.set_postfix_str(f"{done} of {len(calls)} runs, ", refresh=False)
+            shown.update(weights[i])
+    return results
+
+
+def _one(function: Callable, i: int, arguments: tuple) -> tuple[int, object]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return i, function(*arguments)
+    finally:
+        torch.set_num_threads(before)
