@@ -4,14 +4,15 @@ A table has one row for each run: ``protocol`` (published, corrected, sound), ``
 feature, where it has its own), ``alpha``, ``seed`` and the read-outs, those with BatchNorm's running statistics ending in
 ``_running``. A query judges every protocol and read-out that the table has by itself; :func:`combine` makes one verdict
 of them, so that a claim which stands in some of them only "holds under conditions", and the text says in which. Intervals are 95 %
-bootstrap intervals of differences paired by seed (:mod:`lai.stats`), without correction for their number.
+bootstrap intervals of differences paired by seed (:mod:`lai.stats`). Where one λ or one list in one
+protocol would do, they are widened for the number of those that were looked at (Bonferroni).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -109,13 +110,13 @@ QUERIES: dict[str, Query] = {}
 def query(function: Query) -> Query:
     """Enter a function into ``QUERIES``; without its table it says "not testable" and which table is missing."""
 
+    @wraps(function)
     def answer(results: Results) -> Judgement:
         try:
             return function(results)
         except MissingResults as missing:
             return Judgement("not testable", f"{missing}.")
 
-    answer.__doc__ = function.__doc__
     QUERIES[function.__name__] = answer
     return answer
 
@@ -130,6 +131,7 @@ class View:
     name: str
     runs: pd.DataFrame
     running: bool
+    protocols: int  # how many the table has
 
     def values(
         self, metric: str, lam: float | None, lam_8: float | None = None, alpha: float | None = None
@@ -180,13 +182,14 @@ def views(table: pd.DataFrame, protocols: Sequence[str] = ()) -> Iterator[View]:
     """Each protocol of a table, and twice if its networks have running statistics that differ."""
     if "lam_8" not in table:
         table = table.assign(lam_8=np.nan)
+    n = table["protocol"].nunique()
     for protocol, runs in table.groupby("protocol", sort=False):
         if protocols and protocol not in protocols:
             continue
         two = "rmse_running" in runs and not np.allclose(runs["rmse_running"], runs["rmse"])
-        yield View(f"{protocol}, recomputed" if two else str(protocol), runs, running=False)
+        yield View(f"{protocol}, recomputed" if two else str(protocol), runs, False, n)
         if two:
-            yield View(f"{protocol}, running", runs, running=True)
+            yield View(f"{protocol}, running", runs, True, n)
 
 
 def over_views(
@@ -216,27 +219,25 @@ def in_words(parts: Sequence[Part]) -> str:
     )
 
 
-def within(sample: Sequence[float] | np.ndarray, room: float) -> str:
-    """Whether a mean lies within ± ``room``, by its interval.
+def within(sample: Sequence[float] | np.ndarray, room: float, tests: int = 1) -> str:
+    """Whether a mean lies within ± ``room``, by its interval; 95 % for ``tests`` such questions together.
 
     >>> within([0.1, 0.11], 0.5), within([0.1, 0.9], 0.5), within([0.8, 0.9], 0.5)
     ('holds', 'not shown', 'fails')
     """
-    if len(sample) < 2:
-        return "not shown"
-    mean = bootstrap_mean(sample)
-    if -room <= mean.low and mean.high <= room:
-        return "holds"
-    return "fails" if mean.low > room or mean.high < -room else "not shown"
+    return all_of([below(sample, room, tests), below(-np.asarray(sample, dtype=float), room, tests)])
 
 
-def below(sample: Sequence[float] | np.ndarray, bound: float) -> str:
-    """Whether a mean lies below ``bound``, by its interval.
+def below(sample: Sequence[float] | np.ndarray, bound: float, tests: int = 1) -> str:
+    """Whether a mean lies below ``bound``, by its interval; 95 % for ``tests`` such questions together.
 
     >>> below([0.1, 0.11], 0.5), below([0.1, 0.9], 0.5), below([0.8, 0.9], 0.5)
     ('holds', 'not shown', 'fails')
     """
-    return judge_steps([np.asarray(sample, dtype=float) - bound], -1)
+    if len(sample) < 2:
+        return "not shown"
+    mean = bootstrap_mean(np.asarray(sample, dtype=float), level=1 - 0.05 / tests)
+    return "holds" if mean.high < bound else "fails" if mean.low > bound else "not shown"
 
 
 def all_of(words: Sequence[str]) -> str:
@@ -292,7 +293,7 @@ def _adheres(table: pd.DataFrame, alpha: float) -> Judgement:
 def _beats(table: pd.DataFrame, alpha: float) -> Judgement:
     def part(view: View) -> tuple[str, str]:
         gap = view.change("rmse", (0.1, None, alpha))
-        return judge_steps([gap], -1), f"RMSE {_interval(gap, '+.4f')} against MSE"
+        return below(gap, 0, view.protocols), f"RMSE {_interval(gap, '+.4f')} against MSE"
 
     return over_views(table, part)
 
@@ -411,9 +412,11 @@ def trade(results: Results) -> Judgement:
 
     def part(view: View) -> tuple[str, str]:
         words, numbers = [], []
-        for lam in view.lams(V2_SMOOTHNESS, 0.01):
+        lams = view.lams(V2_SMOOTHNESS, 0.01)
+        for lam in lams:
             error, variance = (view.share(metric, (lam, None, 0.01)) for metric in ("rmse", "variance"))
-            words.append(all_of([below(variance, 0), below(error + variance, 0), below(error, STABLE)]))
+            bounds = ((variance, 0), (error + variance, 0), (error, STABLE))
+            words.append(all_of([below(sample, bound, len(lams) * view.protocols) for sample, bound in bounds]))
             numbers.append(f"λ = {lam:g}: RMSE {error.mean():+.1%}, variance {variance.mean():+.1%}")
         return any_of(words), "; ".join(numbers)
 
@@ -426,8 +429,9 @@ def max_accuracy(results: Results) -> Judgement:
 
     def part(view: View) -> tuple[str, str]:
         gaps = {lam: view.share("rmse", (lam, None, 0.01)) for lam in view.lams(V2_SMOOTHNESS, 0.01)}
-        dear = [f"λ = {lam:g}: {_interval(gap)}" for lam, gap in gaps.items() if below(gap, 0) == "fails"]
-        word = "fails" if dear else all_of([below(gap, ADHERES) for gap in gaps.values()])
+        tests = len(gaps) * view.protocols
+        dear = [f"λ = {lam:g}: {_interval(gap)}" for lam, gap in gaps.items() if below(gap, 0, tests) == "fails"]
+        word = "fails" if dear else all_of([below(gap, ADHERES, len(gaps)) for gap in gaps.values()])
         return word, "; ".join(dear)
 
     return over_views(results.version2, part)
@@ -452,7 +456,8 @@ def generalise(results: Results) -> Judgement:
     def part(view: View) -> tuple[str, str]:
         gaps = {lam: view.change("rmse", (lam, None, 0.01)) for lam in view.lams(V2_SMOOTHNESS, 0.01)}
         best = min(gaps, key=lambda lam: float(gaps[lam].mean()))
-        return any_of([below(gap, 0) for gap in gaps.values()]), f"λ = {best:g}: {_interval(gaps[best], '+.4f')}"
+        word = any_of([below(gap, 0, len(gaps) * view.protocols) for gap in gaps.values()])
+        return word, f"λ = {best:g}: {_interval(gaps[best], '+.4f')}"
 
     return over_views(results.version2, part)
 
@@ -555,21 +560,23 @@ def noise_spill(results: Results) -> Judgement:
     def part(view: View) -> tuple[str, str]:
         others = {j: view.share(f"s_{j}", _LIST) for j in range(1, 8)}
         most = max(others, key=lambda j: abs(float(others[j].mean())))
-        words = [within(change, 0.05) for change in others.values()]  # "fails" to stay within is what is claimed
+        # "fails" to stay within is what is claimed
+        words = [within(change, 0.05, len(others)) for change in others.values()]
         word = "holds" if "fails" in words else "fails" if set(words) == {"holds"} else "not shown"
         return word, f"{words.count('fails')} of 7 others; most X{'₁₂₃₄₅₆₇'[most - 1]}, {_interval(others[most])}"
 
     return over_views(results.version2, part)
 
 
-def _best_list(results: Results, price: Callable[[View, tuple[float, float, float]], str]) -> Judgement:
+def _best_list(results: Results, price: Callable[[View, tuple[float, float, float], int], str]) -> Judgement:
     """Whether one of the lists cuts X₈'s sensitivity by a tenth or more at a price that is right."""
 
     def part(view: View) -> tuple[str, str]:
         arms = view.lists()
         if not arms:
             raise MissingResults("the table has no list of λ")
-        words = [all_of([below(view.share("s_8", arm), -0.1), price(view, arm)]) for arm in arms]
+        n = len(arms) * view.protocols
+        words = [all_of([below(view.share("s_8", arm), -0.1, n), price(view, arm, n)]) for arm in arms]
         return any_of(words), f"{words.count('holds')} of {len(arms)} lists"
 
     return over_views(results.version2, part)
@@ -578,13 +585,17 @@ def _best_list(results: Results, price: Callable[[View, tuple[float, float, floa
 @query
 def noise_tuning(results: Results) -> Judgement:
     """A list of those tried cuts X₈'s sensitivity by a tenth or more and keeps all others within a tenth."""
-    return _best_list(results, lambda view, arm: all_of([within(view.share(f"s_{j}", arm), 0.1) for j in range(1, 8)]))
+
+    def kept(view: View, arm: tuple[float, float, float], tests: int) -> str:
+        return all_of([within(view.share(f"s_{j}", arm), 0.1, tests) for j in range(1, 8)])
+
+    return _best_list(results, kept)
 
 
 @query
 def noise_moderate(results: Results) -> Judgement:
     """A list of those tried cuts X₈'s sensitivity by a tenth or more for less than 1 % of error."""
-    return _best_list(results, lambda view, arm: below(view.share("rmse", arm), 0.01))
+    return _best_list(results, lambda view, arm, tests: below(view.share("rmse", arm), 0.01, tests))
 
 
 @query
@@ -596,7 +607,8 @@ def list_performance(results: Results) -> Judgement:
         if not gaps:
             raise MissingResults("the table has no list of λ")
         best = min(gaps.values(), key=lambda gap: float(gap.mean()))
-        return any_of([below(gap, 0) for gap in gaps.values()]), f"the best of {len(gaps)}: RMSE {_interval(best)}"
+        word = any_of([below(gap, 0, len(gaps) * view.protocols) for gap in gaps.values()])
+        return word, f"the best of {len(gaps)}: RMSE {_interval(best)}"
 
     return over_views(results.version2, part)
 

@@ -2,7 +2,7 @@
 
 Nobody writes a verdict. Evidence is a line that a verdict cell of a notebook has printed, or a query of
 :mod:`lai.claim_queries` that reads tables of results, or, where nothing can be measured, the reason why. Each piece gives a
-word; :func:`combine` makes one verdict of several. The ledger's file keeps the verdicts so that they can be read and
+word; :func:`lai.claim_queries.combine` makes one verdict of several. The ledger's file keeps the verdicts so that they can be read and
 compared, and :func:`disagreements` says where file and evidence differ.
 """
 
@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .claim_queries import QUERIES, Judgement, Part, Results, combine
+from .claim_queries import QUERIES, Judgement, Results, combine
 
 VERDICTS = ("holds", "holds under conditions", "fails", "not testable")
 """The ledger's verdicts, in the order in which they are shown. "fails" also has the effects that were looked for with
@@ -218,7 +218,7 @@ def _one_line(text: object) -> str:
 def verdict_word(text: str) -> str:
     """What a verdict in a chapter's words comes to in the ledger's; empty for a text that is no verdict.
 
-    Besides ``VERDICTS`` there is "not shown", which is for :func:`combine` to weigh.
+    Besides ``VERDICTS`` there is "not shown", which is for :func:`lai.claim_queries.combine` to weigh.
 
     Examples
     --------
@@ -311,7 +311,8 @@ def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
 
 
 def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
-    """Where ledger and evidence differ, one line each: verdicts, seeds, missing reasons, verdicts that no claim uses."""
+    """Where ledger and evidence differ, one line each: verdicts, a cell and a query on the same claim, seeds, missing reasons,
+    verdicts that no claim uses."""
     found = []
     for claim in claims:
         try:
@@ -323,6 +324,13 @@ def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
             found.append(f"{claim.id}: the ledger says {claim.verdict!r}, the evidence {judgement.verdict!r}")
         elif not claim.reason:
             found.append(f"{claim.id}: the ledger has no reason for {claim.verdict!r}")
+        kinds = {
+            kind: judge(replace(claim, evidence=pieces), sources).verdict
+            for kind in ("cell", "query")
+            if (pieces := tuple(one for one in claim.evidence if one.kind == kind))
+        }
+        if len(set(kinds.values())) > 1:  # both judge the same table
+            found.append(f"{claim.id}: the cell says {kinds['cell']!r}, the query {kinds['query']!r}")
         if judgement.seeds not in (None, claim.seeds):
             found.append(f"{claim.id}: the ledger says {claim.seeds} seeds, the table has {judgement.seeds}")
     return found + [f"{stem}#{line.cell}: no claim uses {line.text!r}" for stem, line in orphans(claims, sources)]
@@ -365,26 +373,3 @@ def rewritten(text: str, judgements: Mapping[str, Judgement]) -> str:
             line = f"  seeds: {current.seeds}"
         lines.append(line)
     return "\n".join(lines)
-
-
-__all__ = [
-    "VERDICTS",
-    "VERSIONS",
-    "Claim",
-    "Evidence",
-    "Judgement",
-    "LedgerError",
-    "Part",
-    "Sources",
-    "VerdictLine",
-    "combine",
-    "counts",
-    "disagreements",
-    "judge",
-    "load_ledger",
-    "orphans",
-    "printed",
-    "rewritten",
-    "verdict_lines",
-    "verdict_word",
-]

@@ -162,7 +162,9 @@ class ClaimsTable(Ledger):
                 if len(claim.evidence) == 1 and judged.verdict != claim.verdict:
                     message = "%s: the ledger says %r, its query %r; run `python -m tools.ledger --write`"
                     LOGGER.warning(message, claim.id, claim.verdict, judged.verdict, location=self.get_location())
-            more.append(self.line("evidence", *self.links(claim, titles)))
+            reasons = [one.name for one in claim.evidence if one.kind == "reason"]
+            more += [self.line("evidence", nodes.Text(f"none. {reason}")) for reason in reasons]
+            more.append(self.line("see" if reasons else "evidence", *self.links(claim, titles)))
             row = self.row([name, nodes.paragraph("", claim.claim)], verdict, more)
             row["ids"] = [f"claim-{claim.id}"]
             versions = claim.versions or (OURS,)
@@ -177,10 +179,8 @@ class ClaimsTable(Ledger):
             if n:
                 yield nodes.Text("; ")
             target = f"notebooks/{stem}#{f'cell-{cell}' if cell else ''}"
-            yield self.link(target, self.text(titles.get(stem) or self.title(stem)))
-            if cell:
-                yield nodes.Text(", cell ")
-                yield nodes.literal("", cell)
+            parts = [nodes.Text(f", cell {cell}")] if cell else []
+            yield self.link(target, nodes.inline("", "", nodes.Text(titles.get(stem) or self.title(stem)), *parts))
 
 
 def resolve(app: Sphinx, env: Any, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
