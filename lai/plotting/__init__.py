@@ -13,6 +13,7 @@ from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
+from .search import recipes_map
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, mark_reader, shared_legend, use_style
 
@@ -41,6 +42,7 @@ __all__ = [
     "plane",
     "plane_contours",
     "pulls",
+    "recipes_map",
     "risks",
     "roughness",
     "shared_legend",
