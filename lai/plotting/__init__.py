@@ -13,6 +13,7 @@ from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
+from .one_feature import outputs_against, outputs_by_arm
 from .search import recipes_map
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, mark_reader, shared_legend, use_style
@@ -38,6 +39,8 @@ __all__ = [
     "list_effects",
     "losses_and_pulls",
     "mark_reader",
+    "outputs_against",
+    "outputs_by_arm",
     "paired_bars",
     "plane",
     "plane_contours",
