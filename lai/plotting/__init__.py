@@ -13,6 +13,7 @@ from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
+from .noise import noise_ratios, price_of_calm, sensitivity_dots
 from .one_feature import outputs_against, outputs_by_arm
 from .search import recipes_map
 from .strength import frontier, plane
@@ -39,15 +40,18 @@ __all__ = [
     "list_effects",
     "losses_and_pulls",
     "mark_reader",
+    "noise_ratios",
     "outputs_against",
     "outputs_by_arm",
     "paired_bars",
     "plane",
     "plane_contours",
+    "price_of_calm",
     "pulls",
     "recipes_map",
     "risks",
     "roughness",
+    "sensitivity_dots",
     "shared_legend",
     "shrinkage",
     "slopes_by_feature",

@@ -50,7 +50,7 @@ def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[
             points.append((lam, *change))
         groups.append((f"{protocol}, {runs['seed'].nunique()} seeds", points))
     for i, (name, points) in enumerate(groups):
-        colour, marker = ("black", "s") if i == 0 else (COLOURS[i - 1], "o^"[(i - 1) % 2])
+        colour, marker = ("black", "s") if i == 0 else (COLOURS[i - 1], "o^D"[(i - 1) % 3])
         means = [(float(np.mean(x)), float(np.mean(y))) for _, x, y in points]
         ax.plot(*np.array(means).T, color=colour, marker=marker, linewidth=1.2, linestyle="-", label=name)
         for (lam, x, y), mean in zip(points, means, strict=True):
