@@ -1,18 +1,18 @@
 """The queries of the ledger of claims: each reads tables of results and says in a word what they show.
 
-A table has one row for each run: ``protocol`` (published, corrected, sound), ``lam`` (empty for MSE), ``lam_8`` (λ of the last
-feature, where it has its own), ``alpha``, ``seed`` and the read-outs, those with BatchNorm's running statistics ending in
-``_running``. A query judges every protocol and read-out that the table has by itself; :func:`combine` makes one verdict
-of them, so that a claim which stands in some of them only "holds under conditions", and the text says in which. Intervals are 95 %
-bootstrap intervals of differences paired by seed (:mod:`lai.stats`). Where one λ or one list in one
-protocol would do, they are widened for the number of those that were looked at (Bonferroni).
+The tables are those of :mod:`lai.experiments`. A table has one row for each run: ``protocol`` (published, corrected,
+sound), ``lam`` (empty for MSE), ``lam_8`` (λ of the last feature), ``alpha``, ``seed`` and the read-outs, those with
+BatchNorm's running statistics ending in ``_running``. A query judges every protocol and read-out that the table has by itself;
+:func:`combine` makes one verdict of them, so that a claim which stands in some of them only "holds under conditions", and the
+text says in which. Intervals are 95 % bootstrap intervals of differences paired by seed (:mod:`lai.stats`). Where one λ or one
+list in one protocol would do, they are widened for the number of those that were looked at (Bonferroni).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, wraps
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -82,24 +82,14 @@ class Results:
 
     folder: Path
 
-    def table(self, *names: str) -> pd.DataFrame:
-        """The first of these tables that is there."""
+    def table(self, name: str) -> pd.DataFrame:
+        """One of them, such as "smoothness"; MissingResults if it is not there."""
         import pandas as pd
 
-        for name in names:
-            if (self.folder / f"{name}.csv").exists():
-                return pd.read_csv(self.folder / f"{name}.csv")
-        raise MissingResults(f"{names[0]}.csv is not among the results")
-
-    @cached_property
-    def version1(self) -> pd.DataFrame:
-        """Version 1 of the paper, sections 4 and 5."""
-        return self.table("version1")
-
-    @cached_property
-    def version2(self) -> pd.DataFrame:
-        """Version 2, section 6; an older table has its section 6.1."""
-        return self.table("version2", "smoothness")
+        path = self.folder / f"{name}.csv"
+        if not path.exists():
+            raise MissingResults(f"{name}.csv is not among the results")
+        return pd.read_csv(path)
 
 
 Query = Callable[[Results], Judgement]
@@ -163,14 +153,18 @@ class View:
         return one.to_numpy() - two.to_numpy()
 
     def share(self, metric: str, arm: Sequence[float | None], control: Sequence[float | None] = (None,)) -> np.ndarray:
-        """The same as a share of the control's mean."""
-        return self.change(metric, arm, control) / self.values(metric, *control).mean()
+        """The same as a share of the control's mean; of the control's own for sensitivities, which differ widely by seed."""
+        base = self.values(metric, *control)
+        return self.change(metric, arm, control) / (base.to_numpy() if metric.startswith("s_") else base.mean())
 
     def lams(self, wanted: Iterable[float | None], alpha: float) -> list[float]:
         """The λ of the paper that this protocol has at this α without a list, from large to small."""
         runs = self.runs[self.runs["lam_8"].isna() & np.isclose(self.runs["alpha"], alpha, rtol=1e-6)]
         have = runs["lam"].dropna().unique()
-        return sorted((v for v in wanted if v is not None and np.isclose(have, v, rtol=1e-6).any()), reverse=True)
+        found = sorted((v for v in wanted if v is not None and np.isclose(have, v, rtol=1e-6).any()), reverse=True)
+        if len(found) < 2:
+            raise MissingResults("the table has no two of the paper's λ")
+        return found
 
     def lists(self) -> list[tuple[float, float, float]]:
         """λ, λ₈ and α of the arms whose last feature has a λ of its own."""
@@ -180,8 +174,10 @@ class View:
 
 def views(table: pd.DataFrame, protocols: Sequence[str] = ()) -> Iterator[View]:
     """Each protocol of a table, and twice if its networks have running statistics that differ."""
-    if "lam_8" not in table:
-        table = table.assign(lam_8=np.nan)
+    import pandas as pd
+
+    last = table["lam_8"] if "lam_8" in table else pd.Series(np.nan, table.index)
+    table = table.assign(lam_8=last.mask(np.isclose(last, table["lam"], rtol=1e-6)))  # only where it differs
     n = table["protocol"].nunique()
     for protocol, runs in table.groupby("protocol", sort=False):
         if protocols and protocol not in protocols:
@@ -271,8 +267,6 @@ def _metric(metric: str) -> str:
 def _steps(table: pd.DataFrame, metric: str, sign: int, wanted: Iterable[float | None], alpha: float) -> Judgement:
     def part(view: View) -> tuple[str, str]:
         lams = view.lams(wanted, alpha)
-        if len(lams) < 2:
-            raise MissingResults("the table has no two of the paper's λ")
         pairs = list(zip(lams[1:], lams, strict=False))
         steps = [view.change(metric, (low, None, alpha), (high, None, alpha)) for low, high in pairs]
         means = [f"{view.values(metric, lam, None, alpha).mean():.3f}" for lam in lams]
@@ -314,37 +308,37 @@ def _figures(table: pd.DataFrame, paper: Mapping[float | None, tuple[float, floa
 @query
 def v1_loss_rises(results: Results) -> Judgement:
     """From each λ of version 1 to the next smaller one the error rises, α = 1."""
-    return _steps(results.version1, "rmse", +1, V1_SMOOTHNESS, 1.0)
+    return _steps(results.table("strength"), "rmse", +1, V1_SMOOTHNESS, 1.0)
 
 
 @query
 def v1_var_falls(results: Results) -> Judgement:
     """From each λ of version 1 to the next smaller one the variance falls, α = 1."""
-    return _steps(results.version1, "variance", -1, V1_SMOOTHNESS, 1.0)
+    return _steps(results.table("strength"), "variance", -1, V1_SMOOTHNESS, 1.0)
 
 
 @query
 def v1_adheres(results: Results) -> Judgement:
     """At λ = 0.1 and α = 1 the error is within ``ADHERES`` of MSE's."""
-    return _adheres(results.version1, 1.0)
+    return _adheres(results.table("strength"), 1.0)
 
 
 @query
 def v1_beats(results: Results) -> Judgement:
     """At λ = 0.1 and α = 1 the error is below MSE's."""
-    return _beats(results.version1, 1.0)
+    return _beats(results.table("strength"), 1.0)
 
 
 @query
 def v1_figures(results: Results) -> Judgement:
     """Version 1's printed errors and variances lie within two standard deviations of the published protocol's runs."""
-    return _figures(results.version1, V1_SMOOTHNESS, 1.0)
+    return _figures(results.table("strength"), V1_SMOOTHNESS, 1.0)
 
 
 @query
 def v1_converged(results: Results) -> Judgement:
     """Over the last 50 epochs every arm's mean validation error is within ``ADHERES`` of that of the 50 before."""
-    curves = results.table("version1_curves")
+    curves = results.table("strength_curves")
     parts = []
     for protocol, runs in curves.groupby("protocol", sort=False):
         last = int(runs["epoch"].max())
@@ -366,43 +360,43 @@ def equivalence(results: Results) -> Judgement:
         words = [within(gap, room) for gap, room in zip(gaps, SIMILAR, strict=True)]
         return all_of(words), f"RMSE {_interval(gaps[0])}; variance {_interval(gaps[1])}"
 
-    return over_views(results.version1, part)
+    return over_views(results.table("sampling"), part)
 
 
 @query
 def v2_loss_rises(results: Results) -> Judgement:
     """From each λ of version 2 to the next smaller one the error rises, α = 0.01."""
-    return _steps(results.version2, "rmse", +1, V2_SMOOTHNESS, 0.01)
+    return _steps(results.table("smoothness"), "rmse", +1, V2_SMOOTHNESS, 0.01)
 
 
 @query
 def v2_var_falls(results: Results) -> Judgement:
     """From each λ of version 2 to the next smaller one the variance falls, α = 0.01."""
-    return _steps(results.version2, "variance", -1, V2_SMOOTHNESS, 0.01)
+    return _steps(results.table("smoothness"), "variance", -1, V2_SMOOTHNESS, 0.01)
 
 
 @query
 def slopes_fall(results: Results) -> Judgement:
     """From each λ of version 2 to the next smaller one the root mean square slope falls, α = 0.01."""
-    return _steps(results.version2, "rms_k", -1, V2_SMOOTHNESS, 0.01)
+    return _steps(results.table("smoothness"), "rms_k", -1, V2_SMOOTHNESS, 0.01)
 
 
 @query
 def v2_adheres(results: Results) -> Judgement:
     """At λ = 0.1 and α = 0.01 the error is within ``ADHERES`` of MSE's."""
-    return _adheres(results.version2, 0.01)
+    return _adheres(results.table("smoothness"), 0.01)
 
 
 @query
 def v2_beats(results: Results) -> Judgement:
     """At λ = 0.1 and α = 0.01 the error is below MSE's."""
-    return _beats(results.version2, 0.01)
+    return _beats(results.table("smoothness"), 0.01)
 
 
 @query
 def v2_figures(results: Results) -> Judgement:
     """Version 2's printed errors and variances lie within two standard deviations of the published protocol's runs."""
-    return _figures(results.version2, V2_SMOOTHNESS, 0.01)
+    return _figures(results.table("smoothness"), V2_SMOOTHNESS, 0.01)
 
 
 @query
@@ -420,7 +414,7 @@ def trade(results: Results) -> Judgement:
             numbers.append(f"λ = {lam:g}: RMSE {error.mean():+.1%}, variance {variance.mean():+.1%}")
         return any_of(words), "; ".join(numbers)
 
-    return over_views(results.version2, part)
+    return over_views(results.table("smoothness"), part)
 
 
 @query
@@ -434,7 +428,7 @@ def max_accuracy(results: Results) -> Judgement:
         word = "fails" if dear else all_of([below(gap, ADHERES, len(gaps)) for gap in gaps.values()])
         return word, "; ".join(dear)
 
-    return over_views(results.version2, part)
+    return over_views(results.table("smoothness"), part)
 
 
 @query
@@ -446,7 +440,7 @@ def stable(results: Results) -> Judgement:
         worst = max(gaps, key=lambda lam: float(gaps[lam].mean()))
         return all_of([below(gap, STABLE) for gap in gaps.values()]), f"λ = {worst:g}: {_interval(gaps[worst])}"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("smoothness"), part)
 
 
 @query
@@ -459,7 +453,7 @@ def generalise(results: Results) -> Judgement:
         word = any_of([below(gap, 0, len(gaps) * view.protocols) for gap in gaps.values()])
         return word, f"λ = {best:g}: {_interval(gaps[best], '+.4f')}"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("smoothness"), part)
 
 
 @query
@@ -474,7 +468,7 @@ def variance_measures(results: Results) -> Judgement:
         words = [judge_steps([view.change("variance", *pair)], -1) for pair in flatter]
         return all_of(words), f"at {words.count('holds')} of {len(words)} steps at which the slopes fall"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("smoothness"), part)
 
 
 @query
@@ -487,7 +481,7 @@ def one_seed(results: Results) -> Judgement:
         word = "holds" if fewer == 0 else "holds under conditions"
         return word, f"RMSE lower than MSE's in {int((gap < 0).sum())} of {len(gap)} seeds"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("smoothness"), part)
 
 
 # --- sensitivity -----------------------------------------------------------------------------------------------
@@ -506,7 +500,7 @@ def noise_most(results: Results) -> Judgement:
         word = "holds" if sure >= 5 else "fails" if mean < 5 else "not shown"
         return word, f"lower on {mean} of 8 features on average, on {sure} beyond chance"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("sensitivity"), part)
 
 
 @query
@@ -521,7 +515,7 @@ def noise_last(results: Results) -> Judgement:
         means = all_eight.mean()
         return word, f"X₈ {means[8]:.2f}, next {means.drop(8).max():.2f}"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("sensitivity"), part)
 
 
 @query
@@ -536,7 +530,7 @@ def noise_figures(results: Results) -> Judgement:
         some = "holds under conditions" if any(near) else "fails"
         return "holds" if all(near) else some, f"{sum(near)} of 8 features"
 
-    return over_views(results.version2, part, ("published",))
+    return over_views(results.table("sensitivity"), part, ("published",))
 
 
 _LIST = (0.1, 0.001, 0.01)  # λ, λ₈ and α of section 6.2
@@ -550,7 +544,7 @@ def noise_list(results: Results) -> Judgement:
         cut, cost = view.share("s_8", _LIST), view.share("rmse", _LIST)
         return all_of([below(cut, -0.2), below(cost, STABLE)]), f"X₈ {_interval(cut)}; RMSE {_interval(cost)}"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("sensitivity"), part)
 
 
 @query
@@ -565,7 +559,7 @@ def noise_spill(results: Results) -> Judgement:
         word = "holds" if "fails" in words else "fails" if set(words) == {"holds"} else "not shown"
         return word, f"{words.count('fails')} of 7 others; most X{'₁₂₃₄₅₆₇'[most - 1]}, {_interval(others[most])}"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("sensitivity"), part)
 
 
 def _best_list(results: Results, price: Callable[[View, tuple[float, float, float], int], str]) -> Judgement:
@@ -579,7 +573,7 @@ def _best_list(results: Results, price: Callable[[View, tuple[float, float, floa
         words = [all_of([below(view.share("s_8", arm), -0.1, n), price(view, arm, n)]) for arm in arms]
         return any_of(words), f"{words.count('holds')} of {len(arms)} lists"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("lists"), part)
 
 
 @query
@@ -610,7 +604,7 @@ def list_performance(results: Results) -> Judgement:
         word = any_of([below(gap, 0, len(gaps) * view.protocols) for gap in gaps.values()])
         return word, f"the best of {len(gaps)}: RMSE {_interval(best)}"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("lists"), part)
 
 
 @query
@@ -623,7 +617,7 @@ def list_others(results: Results) -> Judgement:
         word = below(cost, STABLE)
         return turned.get(word, word), f"RMSE {_interval(cost)} with the others left as they were"
 
-    return over_views(results.version2, part)
+    return over_views(results.table("sensitivity"), part)
 
 
 # --- without tables --------------------------------------------------------------------------------------------

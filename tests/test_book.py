@@ -459,3 +459,38 @@ def test_opens_from_the_file_system(browser: Any, html: Path, pages: dict[str, P
     check_mathematics(tab, pages[name])
     assert outside == []
     tab.close()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_the_ledger_of_claims_can_be_filtered(browser: Any, html: Path, scripts: bool) -> None:
+    """From the file system; without JavaScript the whole table is there and no control."""
+    context = browser.new_context(java_script_enabled=scripts, viewport={"width": 390, "height": 844})
+    tab = context.new_page()
+    tab.goto((html / "book" / "claims.html").as_uri(), wait_until="load")
+    rows = tab.locator("table.claims-ledger tbody tr")
+    every = rows.count()
+    assert every >= 45 and rows.last.is_visible()
+    assert tab.locator(".claims-filter").is_visible() == scripts
+    if scripts:
+
+        def shown() -> int:
+            (number, _, everything, *_) = tab.locator(".claims-shown[aria-live]").inner_text().split()
+            assert int(everything) == every and int(number) == sum(row.is_visible() for row in rows.all())
+            return int(number)
+
+        assert shown() == every
+        for label in ("Verdict", "Version", "Chapter"):
+            before = shown()
+            tab.get_by_label(label, exact=True).select_option(index=1)
+            assert 0 < shown() < before
+        tab.get_by_label("Words").fill("no such words")
+        assert shown() == 0
+        tab.get_by_role("button", name="Show all").click()
+        assert shown() == every
+        tab.get_by_label("Words").fill("huber")
+        assert shown() == 1
+        tab.goto((html / "book" / "claims.html").as_uri() + "#claim-range")  # a link to a claim beats the filter
+        tab.locator("#claim-range").wait_for(state="visible")
+        tab.emulate_media(media="print")
+        assert rows.last.is_visible() and not tab.locator(".claims-filter").is_visible()
+    context.close()

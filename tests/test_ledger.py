@@ -123,6 +123,10 @@ def test_ledger_and_evidence_agree(capsys: pytest.CaptureFixture) -> None:
     assert ledger.main(["--check"]) == 0, capsys.readouterr().out
 
 
+def test_verdicts_from_tables_rest_on_ten_seeds(claims: list[Claim]) -> None:
+    assert [claim.id for claim in claims if claim.queries and claim.seeds is not None and claim.seeds < 10] == []
+
+
 def test_every_verdict_that_is_flipped_is_noticed(claims: list[Claim]) -> None:
     flipped = [dataclasses.replace(one, verdict="fails" if one.verdict != "fails" else "holds") for one in claims]
     found = disagreements(flipped, SOURCES)
@@ -142,7 +146,7 @@ def test_a_flipped_verdict_fails_and_is_put_right(copy: Path, capsys: pytest.Cap
 def test_a_doctored_table_fails(copy: Path, capsys: pytest.CaptureFixture) -> None:
     """The two outer λ of one protocol exchange their errors."""
     results = copy / "book" / "results"
-    file = next(path for name in ("version2.csv", "smoothness.csv") if (path := results / name).exists())
+    file = results / "smoothness.csv"
     table = pd.read_csv(file)
     sound = table["protocol"] == "sound"
     plain = sound & (table["lam_8"].isna() if "lam_8" in table else True)
@@ -159,7 +163,7 @@ def test_a_doctored_table_fails(copy: Path, capsys: pytest.CaptureFixture) -> No
 
 def test_fewer_seeds_in_a_table_are_noticed(copy: Path, capsys: pytest.CaptureFixture) -> None:
     results = copy / "book" / "results"
-    file = next(path for name in ("version2.csv", "smoothness.csv") if (path := results / name).exists())
+    file = results / "smoothness.csv"
     table = pd.read_csv(file)
     table[table["seed"] > 0].to_csv(file, index=False)
     assert ledger.main(["--check", "--root", str(copy)]) == 1
@@ -260,7 +264,7 @@ def table(
         for lam in (None, *lams):
             errors, variances = centred(noise), centred(noise)
             for seed, shift in enumerate(shifts):
-                row: dict[str, Any] = {"protocol": protocol, "lam": lam, "lam_8": None, "alpha": alpha, "seed": seed}
+                row: dict[str, Any] = {"protocol": protocol, "lam": lam, "lam_8": lam, "alpha": alpha, "seed": seed}
                 row["arm"] = "MSE" if lam is None else f"λ = {lam:g}"
                 row["rmse"] = rmse(lam) + shift + errors[seed]
                 row["variance"] = variance(lam) + shift + variances[seed]
@@ -307,14 +311,15 @@ def test_queries_on_error_and_variance(tmp_path: Path, version: int, name: str, 
     lams = (*LAMS, 1e-4) if version == 1 else LAMS
     options = {"alpha": 1.0 if version == 1 else 0.01, "lams": lams}
     query = f"v{version}_{name}"
-    assert ask(tmp_path, query, **{f"version{version}": table(rising, falling, **options)}) == with_effect
-    assert ask(tmp_path, query, **{f"version{version}": table(flat, flat, noise=0.001, **options)}) == without
+    name = "strength" if version == 1 else "smoothness"
+    assert ask(tmp_path, query, **{name: table(rising, falling, **options)}) == with_effect
+    assert ask(tmp_path, query, **{name: table(flat, flat, noise=0.001, **options)}) == without
 
 
 def test_a_query_judges_every_protocol_and_read_out_by_itself(tmp_path: Path) -> None:
     good = table(rising, falling, protocols=("sound",))
     bad = table(flat, lambda lam: -falling(lam), protocols=("published",))
-    assert ask(tmp_path, "v2_var_falls", version2=pd.concat([good, bad])) == "holds under conditions"
+    assert ask(tmp_path, "v2_var_falls", smoothness=pd.concat([good, bad])) == "holds under conditions"
     said = QUERIES["v2_var_falls"](Results(tmp_path))
     assert said.seeds == 10 and "Sound: holds" in said.numbers
     assert "Published, recomputed: fails" in said.numbers and "Published, running: fails" in said.numbers
@@ -333,45 +338,45 @@ def test_a_query_judges_every_protocol_and_read_out_by_itself(tmp_path: Path) ->
     ],
 )
 def test_queries_on_the_trade(tmp_path: Path, name: str, with_effect: str, without: str) -> None:
-    assert ask(tmp_path, name, version2=table(rising, falling)) == with_effect
-    assert ask(tmp_path, name, version2=table(flat, flat, noise=0.001)) == without
+    assert ask(tmp_path, name, smoothness=table(rising, falling)) == with_effect
+    assert ask(tmp_path, name, smoothness=table(flat, flat, noise=0.001)) == without
 
 
 def test_generalise_and_beats_hold_where_the_error_falls(tmp_path: Path) -> None:
     better = table(lambda lam: 1.4 - rising(lam), falling)
-    assert [ask(tmp_path, name, version2=better) for name in ("generalise", "v2_beats")] == ["holds"] * 2
+    assert [ask(tmp_path, name, smoothness=better) for name in ("generalise", "v2_beats")] == ["holds"] * 2
 
 
 def test_an_unstable_arm(tmp_path: Path) -> None:
     collapsed = table(lambda lam: 0.9 if lam == 0.001 else 0.7, falling)
-    assert ask(tmp_path, "stable", version2=collapsed) == "fails"
+    assert ask(tmp_path, "stable", smoothness=collapsed) == "fails"
 
 
 def test_figures_are_those_of_the_published_protocol(tmp_path: Path) -> None:
     near = table(lambda lam: V2_SMOOTHNESS[lam][0], lambda lam: V2_SMOOTHNESS[lam][1])
-    assert ask(tmp_path, "v2_figures", version2=near) == "holds"
+    assert ask(tmp_path, "v2_figures", smoothness=near) == "holds"
     far = table(lambda lam: 2.0, lambda lam: V2_SMOOTHNESS[lam][1])
-    assert ask(tmp_path, "v2_figures", version2=far) == "holds under conditions"
-    assert ask(tmp_path, "v2_figures", version2=near.query("protocol == 'sound'")) == "not testable"
+    assert ask(tmp_path, "v2_figures", smoothness=far) == "holds under conditions"
+    assert ask(tmp_path, "v2_figures", smoothness=near.query("protocol == 'sound'")) == "not testable"
     ten = table(lambda lam: V1_SMOOTHNESS[lam][0], lambda lam: V1_SMOOTHNESS[lam][1], alpha=1.0, lams=(*LAMS, 1e-4))
-    assert ask(tmp_path, "v1_figures", version1=ten) == "holds"
+    assert ask(tmp_path, "v1_figures", strength=ten) == "holds"
 
 
 @pytest.mark.parametrize(("factor", "verdict"), [(1.03, "holds"), (1.3, "fails")])
 def test_equivalence_of_two_pairs(tmp_path: Path, factor: float, verdict: str) -> None:
     full = table(rising, falling, alpha=1.0, lams=(*LAMS, 1e-4))
-    few = full[np.isclose(full["lam"], 1e-3)].assign(lam=1e-4, alpha=0.01)
+    few = full[np.isclose(full["lam"], 1e-3)].assign(lam=1e-4, lam_8=1e-4, alpha=0.01)
     columns = ["rmse", "rmse_running", "variance", "variance_running"]
     few[columns] *= factor
-    assert ask(tmp_path, "equivalence", version1=pd.concat([full, few])) == verdict
-    assert ask(tmp_path, "v1_loss_rises", version1=pd.concat([full, few])) == "holds"  # the other α does not disturb
+    assert ask(tmp_path, "equivalence", sampling=pd.concat([full, few])) == verdict
+    assert ask(tmp_path, "v1_loss_rises", strength=pd.concat([full, few])) == "holds"  # the other α does not disturb
 
 
 @pytest.mark.parametrize(("drop", "verdict"), [(0.0, "holds"), (0.001, "fails")])
 def test_convergence_from_the_curves(tmp_path: Path, drop: float, verdict: str) -> None:
     epochs = np.arange(500)
     curves = pd.DataFrame({"protocol": "sound", "arm": "MSE", "epoch": epochs, "mean": 1.0 - drop * epochs})
-    assert ask(tmp_path, "v1_converged", version1_curves=curves) == verdict
+    assert ask(tmp_path, "v1_converged", strength_curves=curves) == verdict
 
 
 def with_list(cut: float = 0.6, other: float = 1.0, cost: float = 1.0, lam: float = 0.0) -> pd.DataFrame:
@@ -402,24 +407,25 @@ def with_list(cut: float = 0.6, other: float = 1.0, cost: float = 1.0, lam: floa
 def test_queries_on_sensitivity(
     tmp_path: Path, name: str, holding: dict[str, float], failing: dict[str, float]
 ) -> None:
-    assert ask(tmp_path, name, version2=with_list(**holding)) == "holds"
-    assert ask(tmp_path, name, version2=with_list(**failing)) == "fails"
+    file = "lists" if name in ("noise_tuning", "noise_moderate", "list_performance") else "sensitivity"
+    assert ask(tmp_path, name, **{file: with_list(**holding)}) == "holds"
+    assert ask(tmp_path, name, **{file: with_list(**failing)}) == "fails"
 
 
 def test_the_most_sensitive_feature(tmp_path: Path) -> None:
     frame = with_list()
-    assert ask(tmp_path, "noise_last", version2=frame) == "holds"
+    assert ask(tmp_path, "noise_last", sensitivity=frame) == "holds"
     frame[["s_1", "s_running_1"]] *= 20
-    assert ask(tmp_path, "noise_last", version2=frame) == "fails"
+    assert ask(tmp_path, "noise_last", sensitivity=frame) == "fails"
 
 
 def test_sensitivities_as_printed(tmp_path: Path) -> None:
     frame = with_list()
     for j, printed in enumerate(V2_SENSITIVITY["mse"], start=1):
         frame[f"s_{j}"] = frame[f"s_running_{j}"] = printed + 0.01 * np.cos(frame["seed"])
-    assert ask(tmp_path, "noise_figures", version2=frame) == "holds"
+    assert ask(tmp_path, "noise_figures", sensitivity=frame) == "holds"
     frame[["s_3", "s_running_3"]] += 1
-    assert ask(tmp_path, "noise_figures", version2=frame) == "holds under conditions"
+    assert ask(tmp_path, "noise_figures", sensitivity=frame) == "holds under conditions"
 
 
 def test_without_its_table_a_query_says_so(tmp_path: Path) -> None:
@@ -431,7 +437,7 @@ def test_without_its_table_a_query_says_so(tmp_path: Path) -> None:
 def test_two_runs_of_one_seed_are_an_error(tmp_path: Path) -> None:
     frame = table(rising, falling)
     with pytest.raises(ValueError, match="more than once"):
-        ask(tmp_path, "v2_adheres", version2=pd.concat([frame, frame.assign(rmse=frame["rmse"] + 1)]))
+        ask(tmp_path, "v2_adheres", smoothness=pd.concat([frame, frame.assign(rmse=frame["rmse"] + 1)]))
 
 
 def test_combining_does_not_depend_on_order() -> None:
