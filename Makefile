@@ -65,7 +65,7 @@ format: env ## put the code in shape
 refresh: env ## re-execute the committed notebooks and write them back clean; NAME=lambda for one
 	@$(PY) -m tools.refresh $(if $(findstring command,$(origin NAME)),--name "$$NAME")
 
-reproduce: env ## rebuild the committed tables from the Kaggle data
+reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS="--help"
 	@$(PY) -m tools.reproduce $(ARGS)
 
 clean: ## remove what was built; keep the environment and finished cells

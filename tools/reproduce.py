@@ -2,6 +2,7 @@
 
 A finished run (protocol, λ, α, seed) is kept under _runs/cells and not computed again, unless a setting, the data, the
 library or a version has changed. Tables share their runs. A table is written only when all of it is there.
+Give the tables first: make reproduce ARGS="strength sampling --seeds 3".
 """
 
 import argparse
@@ -34,15 +35,20 @@ CELLS = ROOT / "_runs" / "cells"
 
 def reproduce(options: argparse.Namespace) -> None:
     """All the tables that were asked for: first their runs, each once, then the files."""
+    for name, folder in (("--cells", options.cells), ("--out", options.out)):
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{name} = {str(folder)!r}: must be a folder")
     data = load_housing(options.source, split_seed=options.split_seed)
     print(data.provenance, flush=True)
-    store = CellStore(options.cells)
+    store = CellStore(options.cells.resolve())  # workers may stand elsewhere
     chosen = [EXPERIMENTS[name] for name in options.tables]
     common: dict[str, Any] = {"seeds": options.seeds, "device": options.device, "store": store}
     plans = {
         e.name: planned(e.name, protocols=options.protocols, lams=options.lam, alpha=options.alpha) for e in chosen
     }
     lengths = {e.name: _length(e, options) for e in chosen}
+    if options.lam is not None and len(set(options.lam)) < len(options.lam):
+        raise ValueError(f"--lam = {options.lam}: give each λ once")
     started = time.monotonic()
     for length in dict.fromkeys(lengths.values()):
         together = [plans[e.name] for e in chosen if lengths[e.name] == length]
@@ -55,10 +61,21 @@ def reproduce(options: argparse.Namespace) -> None:
     wall = round(time.monotonic() - started)
     for e in chosen:
         stages = {"pretrain_epochs": lengths[e.name][0], "epochs": lengths[e.name][1]}
-        runs = run_experiment(data, e.name, arms=plans[e.name], **stages, **common)  # all kept by now
+        kept = {**common, "store": _Finished(store.folder)}
+        runs = run_experiment(data, e.name, arms=plans[e.name], **stages, **kept)
         # The tables of the paper's data have the plain name; others say what they are made of.
         name = e.name if data.source == "kaggle" else f"{e.name}_{data.source}"
         write(options.out, name, runs, provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall))
+
+
+class _Finished(CellStore):
+    """The runs of workers, by now all of them."""
+
+    def get(self, settings: dict[str, Any]) -> Any:
+        result = super().get(settings)
+        if result is None:
+            raise ValueError(f"--cells = {str(self.folder)!r}: a finished run is not there; all workers must share it")
+        return result
 
 
 def _length(experiment: Experiment, options: argparse.Namespace) -> tuple[int, int]:
@@ -87,16 +104,15 @@ def provenance(
     wall: int,
 ) -> dict[str, Any]:
     """How a table came about, and what it cost."""
-    given = f' ARGS="{" ".join(options.given)}"' if options.given else ""
     return {
-        "command": f"make reproduce{given}",
+        "command": options.command,
         "experiment": f"{experiment.name} (paper, {experiment.about})",
         "data": data.provenance.replace(" (chosen by auto)", ""),
         "split_seed": options.split_seed,
         "arms": {p: [f"{a.name}, α = {a.alpha:g}" for a in of_protocol] for p, of_protocol in arms.items()},
         "seeds": options.seeds,
         "epochs": f"{length[0]} of MSE, then {length[1]} in each arm",
-        **environment(),
+        **environment("Dask" if options.dask is not None else "Ray" if options.ray is not None else None),
         "device": options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
         "cpu_seconds": {
             p: round(float(s), 1) for p, s in cost.groupby("protocol", sort=False)["cpu_seconds"].sum().items()
@@ -107,16 +123,22 @@ def provenance(
     }
 
 
-def environment() -> dict[str, Any]:
-    """Versions and hardware, with nothing that names a machine or a person."""
-    cpu = next(
-        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.machine(),
+def environment(cluster: str | None = None) -> dict[str, Any]:
+    """Versions and hardware, with nothing that names a machine or a person.
+
+    Where versions and hardware are the same, results are the same to the last bit. A cluster's hardware is not known.
+    """
+    told = dict(line.split(":", 1) for line in reversed(_lines("/proc/cpuinfo")) if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in told.items()}
+    kind = [f"{name.removeprefix('cpu ')} {facts[name]}" for name in ("cpu family", "model") if name in facts]
+    cpu = (
+        f"{facts.get('model name', platform.machine())} ({', '.join([*kind, torch.backends.cpu.get_cpu_capability()])})"
     )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    hardware = f"{cpu}, {os.cpu_count()} cores, {gpu}"
     return {
         "versions": {"python": platform.python_version(), "pandas": pd.__version__, **fingerprint()},
-        "hardware": f"{cpu}, {os.cpu_count()} cores, {gpu}",
+        "hardware": hardware if cluster is None else f"a {cluster} cluster, started from {hardware}",
     }
 
 
@@ -128,7 +150,10 @@ def _lines(path: str) -> list[str]:
 
 
 def write(folder: Path, name: str, runs: Runs, about: dict[str, Any]) -> None:
-    """The table, its curves averaged over seeds, and where they come from; each file whole or not at all."""
+    """The table, its curves averaged over seeds, and where they come from; each file whole or not at all.
+
+    The table comes last: where it is new, the other two are.
+    """
     curves = (
         runs.curves.groupby(["protocol", "arm", "epoch"], sort=False)["val_rmse"]
         .agg(mean="mean", low="min", high="max")
@@ -136,15 +161,24 @@ def write(folder: Path, name: str, runs: Runs, about: dict[str, Any]) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        f"{name}.csv": runs.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-        f"{name}_curves.csv": curves.to_csv(index=False, float_format="%.4g", lineterminator="\n"),
         f"{name}.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
+        f"{name}_curves.csv": curves.to_csv(index=False, float_format="%.4g", lineterminator="\n"),
+        f"{name}.csv": runs.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
     }
-    for file, text in texts.items():
-        partial = folder / f"{file}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / file)
-        print(folder / file)
+    partials = {folder / file: folder / f"{file}.partial" for file in texts}
+    try:
+        for partial, text in zip(partials.values(), texts.values(), strict=True):
+            with partial.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        for partial in partials.values():
+            partial.unlink(missing_ok=True)
+        raise
+    for path, partial in partials.items():
+        partial.replace(path)
+        print(path, flush=True)
 
 
 @contextlib.contextmanager
@@ -158,7 +192,10 @@ def backend(options: argparse.Namespace) -> Iterator[None]:
                 local = LocalCluster(n_workers=options.jobs, threads_per_worker=1, dashboard_address=None)
                 stack.enter_context(Client(stack.enter_context(local)))
             else:
-                stack.enter_context(Client(options.dask, timeout=20))
+                try:
+                    stack.enter_context(Client(options.dask))
+                except (ValueError, OSError, TypeError) as error:
+                    raise ValueError(f"--dask = {options.dask!r}: no scheduler answers there ({error})") from None
             stack.enter_context(joblib.parallel_config(backend="dask"))
         elif options.ray is not None:
             try:
@@ -170,6 +207,13 @@ def backend(options: argparse.Namespace) -> Iterator[None]:
             register_ray()
             stack.enter_context(joblib.parallel_config(backend="ray"))
         yield
+
+
+def positive(text: str) -> int:
+    """A whole number, 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 1 or more")
+    return int(text)
 
 
 def seed_range(text: str) -> list[int]:
@@ -188,7 +232,7 @@ def seed_range(text: str) -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    about = argparse.ArgumentParser(prog="make reproduce", description=__doc__)
+    about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
     about.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(EXPERIMENTS)}; default all")
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
     about.add_argument("--split-seed", type=int, default=0, help="which rows are held out (default 0)")
@@ -199,29 +243,40 @@ def parser() -> argparse.ArgumentParser:
     about.add_argument("--pretrain-epochs", type=int, help="epochs of MSE before the arms part")
     about.add_argument("--epochs", type=int, help="epochs of each arm")
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
-    about.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    about.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
     where = about.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run on this Dask scheduler, or on a 'local' one")
     where.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster, or on a 'local' one")
-    about.add_argument("--cells", type=Path, default=CELLS, help="folder of finished runs (default _runs/cells)")
+    about.add_argument("--cells", type=Path, default=CELLS, help="folder of finished runs, one that all workers share")
     about.add_argument("--out", type=Path, default=RESULTS, help="folder for the tables (default book/results)")
     return about
 
 
+def command(arguments: list[str]) -> str:
+    """The call as others can make it: without what names a folder or a machine and changes no result."""
+    given: list[str] = []
+    skip = False
+    for argument in arguments:
+        own = argument.partition("=")[0] in ("--cells", "--out", "--jobs", "--dask", "--ray")
+        if not own and not skip:
+            given.append(shlex.quote(argument))
+        skip = own and "=" not in argument
+    return "make reproduce" + (f' ARGS="{" ".join(given)}"' if given else "")
+
+
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
-    elsewhere = {
-        a for name in ("--cells", "--out") if name in arguments for a in (name, arguments[arguments.index(name) + 1])
-    }
-    options.given = [shlex.quote(a) for a in arguments if a not in elsewhere]  # provenance names no folders
-    options.tables = options.tables or list(EXPERIMENTS)
+    options.command = command(arguments)
+    options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
     try:
         if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):
             raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(EXPERIMENTS)}")
         with backend(options):
             reproduce(options)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("stopped; finished runs are kept, and the same command goes on from them")
 
 
 if __name__ == "__main__":

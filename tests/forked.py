@@ -1,0 +1,88 @@
+"""A process that has everything loaded and forks: `make reproduce` on few rows, begun anew within milliseconds.
+
+Reads a JSON list, "reproduce" and the tool's arguments or "write" and a folder to write to for ever, and starts a child that
+does it; then a line that says "kill" or "wait". Prints the child's process id and, when it is over, its exit status.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lai.arms import Arm, train_arms
+from lai.cells import CellStore, fingerprint
+from lai.data import Housing, Split, load_housing
+from lai.experiments import Runs
+from tools import reproduce
+
+
+def few_rows() -> Housing:
+    data = load_housing("surrogate")
+    return dataclasses.replace(
+        data,
+        train=Split(data.train.x[:1100], data.train.y[:1100]),
+        val=Split(data.val.x[:300], data.val.y[:300]),
+        test=data.test._replace(x=data.test.x[:300], y=None),
+    )
+
+
+def versions() -> list[Runs]:
+    """Two tables of one shape; every file made from one differs from its twin all over."""
+    arms = {"protocol": "sound", "arm": "MSE", "seed": np.arange(2000)}
+    return [
+        Runs(
+            pd.DataFrame({**arms, "rmse": float(n)}),
+            pd.DataFrame({**arms, "epoch": np.arange(2000), "val_rmse": float(n)}),
+            pd.DataFrame(),
+        )
+        for n in (1, 2)
+    ]
+
+
+def write_for_ever(folder: Path) -> None:
+    store, tables = CellStore(folder / "cells"), versions()
+    while True:
+        for n, runs in enumerate(tables, 1):
+            store.put({"seed": 0}, [n] * 5000)
+            reproduce.write(folder, "table", runs, {"seeds": [n] * 2000})
+
+
+def warm_up(data: Housing) -> None:
+    """Import and keep all that a first run would."""
+    fingerprint()
+    arms = {"published": [Arm(0.1)], "sound": []}
+    runs = train_arms(data, arms, seeds=[0], pretrain_epochs=1, epochs=1, device="cpu")
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        reproduce.write(Path(folder), "table", runs, {})
+
+
+def main() -> None:
+    data = few_rows()
+    reproduce.load_housing = lambda source, split_seed: data  # type: ignore[assignment]
+    warm_up(data)
+    for line in sys.stdin:
+        what, *arguments = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), 1)
+                os.dup2(nowhere.fileno(), 2)
+            if what == "write":
+                write_for_ever(Path(arguments[0]))
+            reproduce.main(arguments)
+            os._exit(0)
+        print(json.dumps({"child": child}), flush=True)
+        if sys.stdin.readline() == "kill\n":  # not reaped yet, so the process id is still its own
+            os.kill(child, signal.SIGKILL)
+        print(json.dumps({"status": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""The tables of the page on reproducibility: recompute them from book/results, and compare or write.
+
+With --check it says which of them differ, and fails if any does. With --write it puts them into the page. They stand between
+comments such as <!-- results --> and <!-- end results -->; the text around them is written by hand.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lai.experiments import EXPERIMENTS
+from lai.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
+from lai.protocols import PROTOCOLS
+from lai.reports import reach
+from lai.stats import bootstrap_mean, paired
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "book" / "reproducibility.md"
+RESULTS = ROOT / "book" / "results"
+
+Change = Callable[[pd.DataFrame], np.ndarray]
+"""From one protocol's runs to a paired difference, one for each seed."""
+
+
+def difference(metric: str, arm: str, control: str = "MSE") -> Change:
+    return lambda runs: paired(runs, metric, arm, control)
+
+
+def share(metric: str, arm: str) -> Change:
+    def change(runs: pd.DataFrame) -> np.ndarray:
+        mse = runs[runs["arm"] == "MSE"].set_index("seed").sort_index()[metric].to_numpy()
+        return paired(runs, metric, arm, "MSE") / mse
+
+    return change
+
+
+_LIST = "λ = 0.1, λ₈ = 0.001"
+_FEW, _ALL = "λ = 0.0001, α = 0.01", "λ = 0.001, α = 1"
+_MSE, _ONE, _OTHER = (V2_SENSITIVITY[key] for key in ("mse", "lam = 1e-1", "lam_8 = 1e-3"))
+
+# Table, what of it, the paper's figure, ours, how to print both.
+LINES: tuple[tuple[str, str, float, Change, str], ...] = (
+    ("strength", "RMSE, λ = 0.001 less MSE", V1_SMOOTHNESS[1e-3][0] - V1_SMOOTHNESS[None][0], difference("rmse", "λ = 0.001"), "+.3f"),
+    ("strength", "variance, λ = 0.001 less MSE", V1_SMOOTHNESS[1e-3][1] - V1_SMOOTHNESS[None][1], difference("variance", "λ = 0.001"), "+.2f"),
+    ("sampling", "RMSE, α = 0.01 and λ = 0.0001 less α = 1 and λ = 0.001", V1_SAMPLING[0.01, 1e-4][0] - V1_SAMPLING[1.0, 1e-3][0], difference("rmse", _FEW, _ALL), "+.3f"),
+    ("smoothness", "RMSE, λ = 0.001 less MSE", V2_SMOOTHNESS[1e-3][0] - V2_SMOOTHNESS[None][0], difference("rmse", "λ = 0.001"), "+.3f"),
+    ("smoothness", "variance, λ = 0.001 less MSE", V2_SMOOTHNESS[1e-3][1] - V2_SMOOTHNESS[None][1], difference("variance", "λ = 0.001"), "+.2f"),
+    ("sensitivity", "sensitivity to X₈, λ = 0.1 against MSE", _ONE[7] / _MSE[7] - 1, share("s_8", "λ = 0.1"), "+.1%"),
+    ("sensitivity", "sensitivity to X₈, λ₈ = 0.001 against MSE", _OTHER[7] / _MSE[7] - 1, share("s_8", _LIST), "+.1%"),
+    ("sensitivity", "RMSE, λ₈ = 0.001 against MSE", 0.024, share("rmse", _LIST), "+.1%"),
+)  # fmt: skip
+
+BUDGETS = (0.01, 0.024, 0.05)
+"""What a list of λ may cost in error; the paper says that its own cost 2.4 %."""
+
+
+def results(folder: Path) -> str:
+    """A line for each thing that a table of the paper says, beside what ours say."""
+    rows = []
+    for name, what, printed, change, form in LINES:
+        table = pd.read_csv(folder / f"{name}.csv")
+        cells = [in_words(change(table[table["protocol"] == protocol]), form) for protocol in PROTOCOLS]
+        rows.append([linked(name), what, format(printed, form), *cells])
+    table = pd.read_csv(folder / "lists.csv")
+    reached = {protocol: reach(table, protocol, feature=8, budgets=BUDGETS) for protocol in PROTOCOLS}
+    for n, budget in enumerate(BUDGETS):
+        cells = [shown(float(reached[protocol]["own"].iloc[n])) for protocol in PROTOCOLS]
+        rows.append([linked("lists"), f"sensitivity to X₈, best of the lists at {budget:+.1%} RMSE", "–", *cells])
+    return markdown(["table", "what", "paper", *PROTOCOLS], rows)
+
+
+def in_words(sample: np.ndarray, form: str) -> str:
+    mean, low, high = bootstrap_mean(sample)
+    return f"{mean:{form}} ({low:{form}} to {high:{form}})"
+
+
+def shown(value: float) -> str:
+    return f"{value:+.1%}" if np.isfinite(value) else "not reached"
+
+
+def provenance(folder: Path) -> dict[str, dict[str, Any]]:
+    """Of every table of the paper's that is kept, on the paper's data."""
+    return {name: json.loads((folder / f"{name}.json").read_text(encoding="utf-8")) for name in EXPERIMENTS}
+
+
+def arms(folder: Path) -> str:
+    """What was trained."""
+    rows = []
+    for name, about in provenance(folder).items():
+        runs = pd.read_csv(folder / f"{name}.csv").groupby("protocol", sort=False).size()
+        seeds = f"{about['seeds'][0]} to {about['seeds'][-1]}"
+        trained = [f"{runs[protocol]}" if protocol in runs else "–" for protocol in PROTOCOLS]
+        rows.append([linked(name), EXPERIMENTS[name].about, about["epochs"], seeds, *trained])
+    return markdown(["table", "the paper's", "epochs", "seeds", *(f"{p}, runs" for p in PROTOCOLS)], rows)
+
+
+def costs(folder: Path) -> str:
+    """The compute card."""
+    rows = []
+    for name, about in provenance(folder).items():
+        seconds = about["cpu_seconds"]
+        cells = [f"{seconds[p]:,.0f}" if p in seconds else "–" for p in PROTOCOLS]
+        wall = f"{about['wall_seconds_of_last_call']:,} s"
+        rows.append(
+            [
+                linked(name),
+                *cells,
+                f"{sum(seconds.values()) / 60:.0f} min",
+                wall,
+                f"{about['peak_mb']} MiB",
+                about["device"],
+            ]
+        )
+    head = ["table", *(f"{p}, s" for p in PROTOCOLS), "together", "last call", "memory", "device"]
+    return markdown(head, rows)
+
+
+def environments(folder: Path) -> str:
+    """Versions and hardware, and which tables were made with them."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, about in provenance(folder).items():
+        versions = ", ".join(
+            f"{package} {version}" for package, version in about["versions"].items() if package != "lai"
+        )
+        key = f"{versions}; sources of the library {about['versions']['lai']}", about["hardware"]
+        found.setdefault(key, []).append(name)
+    rows = [[", ".join(names), versions, hardware] for (versions, hardware), names in found.items()]
+    return markdown(["tables", "versions", "hardware"], rows)
+
+
+TOLERANCES = {
+    "published": {"rmse": 0.015, "variance": 0.08, "rms_k": 0.08},
+    "corrected": {"rmse": 0.015, "variance": 0.08, "rms_k": 0.08},
+    "sound": {"rmse": 0.005, "variance": 0.02, "rms_k": 0.03},
+}
+"""How far one run may be from its committed figures on another machine, as a share of them."""
+
+
+def tolerances(folder: Path) -> str:
+    """What the tests allow."""
+    names = {"rmse": "RMSE", "variance": "variance", "rms_k": "slope"}
+    rows = [[protocol, *(f"{TOLERANCES[protocol][m]:.1%}" for m in names)] for protocol in PROTOCOLS]
+    return markdown(["one run", *names.values()], rows)
+
+
+BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (results, arms, costs, environments, tolerances)}
+
+
+def linked(name: str) -> str:
+    """A table's name as a link to its chapter."""
+    found = sorted((ROOT / "notebooks").glob(f"7?_*{CHAPTERS.get(name, name)}.ipynb"))
+    return f"{{doc}}`{name} <../notebooks/{found[0].stem}>`" if found else name
+
+
+CHAPTERS = {"lists": "sensitivity", "sampling": "strength"}
+"""Tables that have their chapter with another."""
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def blocks(text: str) -> Iterator[tuple[str, str]]:
+    """The names and contents of what is computed in a page."""
+    for match in re.finditer(r"<!-- (\w+) -->\n+(.*?)\n*<!-- end \1 -->", text, re.DOTALL):
+        yield match[1], match[2]
+
+
+def rewritten(text: str, folder: Path) -> str:
+    """The page with its tables computed anew."""
+    for name, _ in blocks(text):
+        new = f"<!-- {name} -->\n\n{BLOCKS[name](folder)}\n\n<!-- end {name} -->"
+        text = re.sub(rf"<!-- {name} -->.*?<!-- end {name} -->", lambda _, new=new: new, text, flags=re.DOTALL)  # type: ignore[misc]
+    return text
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="tools.report", description=__doc__.split("\n")[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--check", action="store_true", help="fail if the page is not what the results say")
+    what.add_argument("--write", action="store_true", help="write what the results say")
+    parser.add_argument("--page", type=Path, default=PAGE, help=argparse.SUPPRESS)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="another folder of results")
+    options = parser.parse_args(arguments)
+    before = options.page.read_text(encoding="utf-8")
+    after = rewritten(before, options.results)
+    if options.write and after != before:
+        partial = options.page.with_suffix(".md.partial")
+        partial.write_text(after, encoding="utf-8")
+        partial.replace(options.page)
+    differ = [name for (name, old), (_, new) in zip(blocks(before), blocks(after), strict=True) if old != new]
+    print(f"{options.page.name}: {', '.join(differ) or 'nothing'} {'was' if options.write else 'is'} out of date")
+    return 1 if options.check and differ else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
