@@ -30,7 +30,7 @@ class Trained(NamedTuple):
     curves: pd.DataFrame
 
 
-def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], *, seed: int = 0, epochs: int) -> Trained:
+def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], seed: int, epochs: int) -> Trained:
     """Train arms side by side from the first epoch, as :func:`lai.arms.train_arms` does, and keep the networks.
 
     Same results, on the CPU and without pre-training, but for columns of cost. The control, MSE, is added.
@@ -57,7 +57,7 @@ def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], *, seed: i
     Examples
     --------
     >>> from lai.data import load_housing
-    >>> networks = train_and_keep(load_housing("surrogate"), "sound", [Arm(0.1)], epochs=0)
+    >>> networks = train_and_keep(load_housing("surrogate"), "sound", [Arm(0.1)], seed=0, epochs=0)
     >>> list(networks.models), networks.table["seed"].tolist()
     (['MSE', 'λ = 0.1'], [0, 0])
     """

@@ -40,7 +40,7 @@ def test_networks_are_those_of_the_tables(data: Housing, protocol: str) -> None:
 )
 def test_bad_input_is_named(data: Housing, change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        train_and_keep(data, **{"protocol": "sound", "arms": [Arm(0.1)], "epochs": 1, **change})
+        train_and_keep(data, **{"protocol": "sound", "arms": [Arm(0.1)], "seed": 0, "epochs": 1, **change})
 
 
 def test_along_a_feature_nothing_else_moves(data: Housing) -> None:

@@ -9,6 +9,7 @@ from .boundary import factor_curve, pulls
 from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
 from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
+from .exchange import exchanges
 from .experiments import paired_bars, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
@@ -28,6 +29,7 @@ __all__ = [
     "change_by_slope",
     "coefficient_paths",
     "descents",
+    "exchanges",
     "factor_contours",
     "factor_curve",
     "fitted",

@@ -1,0 +1,67 @@
+"""What a step costs: products by a formula of their own, steps that are steps of the loss, and the clock's order."""
+
+import pytest
+import torch
+
+import lai
+from lai.experiments import PROTOCOLS
+from lai.step_cost import count_products, seconds_per_step, training_steps
+
+WIDTHS = (8, 64, 32, 1)
+
+
+def batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, 8, generator=generator), torch.randn(n, generator=generator)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_products_by_formula(protocol: str) -> None:
+    """2 n a b for each product of a layer; the number of products is three a layer, or six."""
+    x, y = batch()
+    work = {n: count_products(s) for n, s in training_steps(PROTOCOLS[protocol], x, y, 0.1).items()}
+    layers = [2 * 64 * a * b for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    assert work["plain"] == 3 * sum(layers) - layers[0]  # no gradient by the data
+    assert work["double backward"] == pytest.approx(6 * sum(layers), rel=0.01)
+    assert 1.9 < work["written out"] / work["plain"] < 2.3
+
+
+@pytest.mark.parametrize("protocol", ["published", "sound"])
+def test_both_ways_make_the_same_step(protocol: str) -> None:
+    x, y = batch()
+    after = {}
+    for way in ("double backward", "written out"):
+        step = training_steps(PROTOCOLS[protocol], x, y, 0.1)[way]
+        for _ in range(3):
+            step()
+        cells = dict(zip(step.__code__.co_freevars, step.__closure__ or (), strict=True))
+        optimizer = cells["optimizer"].cell_contents
+        weights = [p for group in optimizer.param_groups for p in group["params"] if p.ndim == 3]
+        after[way] = [w.detach().clone() for w in weights]  # not the biases, which BatchNorm takes out again
+    for one, two in zip(*after.values(), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
+def test_the_step_is_that_of_the_loss() -> None:
+    """Its products are those of the library's own functions for a model without BatchNorm."""
+    x, y = batch()
+    weights = [torch.randn(a, b, requires_grad=True) for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
+
+    def by_hand() -> None:
+        leaf = x.clone().requires_grad_()
+        hidden = torch.tanh(torch.tanh(leaf @ weights[0]) @ weights[1])
+        output = (hidden @ weights[2])[:, 0]
+        lai.lai_loss(output, y, lai.input_gradient(output, leaf), lam=0.1).backward()
+
+    steps = training_steps(PROTOCOLS["sound"], x, y, 0.1)
+    assert count_products(by_hand) == pytest.approx(count_products(steps["double backward"]), rel=0.01)
+
+
+def test_steps_take_turns() -> None:
+    turns: list[str] = []
+    times = seconds_per_step({"a": lambda: turns.append("a"), "b": lambda: turns.append("b")}, n=3)
+    assert turns == ["a", "b"] * 5 and set(times) == {"a", "b"} and min(times.values()) >= 0
+    with pytest.raises(ValueError, match="n = 0"):
+        seconds_per_step({}, n=0)
+    with pytest.raises(ValueError, match="λ must be"):
+        training_steps(PROTOCOLS["sound"], *batch(), lam=-1.0)
