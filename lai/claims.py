@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,7 +57,8 @@ class Evidence:
     means : str
         For a cell: the verdict that the line gives, where it is not said in a verdict's words.
     table : str
-        For a query: ``notebook#cell`` where the numbers are shown.
+        For a query: ``notebook#cell`` where the numbers are shown. If it is a verdict cell that names the claim, what it
+        prints has to be what the query says.
     """
 
     kind: str
@@ -311,8 +312,8 @@ def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
 
 
 def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
-    """Where ledger and evidence differ, one line each: verdicts, a cell and a query on the same claim, seeds, missing reasons,
-    verdicts that no claim uses."""
+    """Where ledger and evidence differ, one line each: verdicts, what a cell prints of a query, seeds, missing reasons, verdicts
+    that no claim uses."""
     found = []
     for claim in claims:
         try:
@@ -324,21 +325,26 @@ def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
             found.append(f"{claim.id}: the ledger says {claim.verdict!r}, the evidence {judgement.verdict!r}")
         elif not claim.reason:
             found.append(f"{claim.id}: the ledger has no reason for {claim.verdict!r}")
-        kinds = {
-            kind: judge(replace(claim, evidence=pieces), sources).verdict
-            for kind in ("cell", "query")
-            if (pieces := tuple(one for one in claim.evidence if one.kind == kind))
-        }
-        if len(set(kinds.values())) > 1:  # both judge the same table
-            found.append(f"{claim.id}: the cell says {kinds['cell']!r}, the query {kinds['query']!r}")
+        for one in claim.queries:
+            verdict, shown = _judge(claim, one, sources).verdict, _shown(claim, one, sources)
+            if shown not in ("", verdict):
+                found.append(f"{claim.id}: {one.table} prints {shown!r}, the query says {verdict!r}")
         if judgement.seeds not in (None, claim.seeds):
             found.append(f"{claim.id}: the ledger says {claim.seeds} seeds, the table has {judgement.seeds}")
     return found + [f"{stem}#{line.cell}: no claim uses {line.text!r}" for stem, line in orphans(claims, sources)]
 
 
+def _shown(claim: Claim, query: Evidence, sources: Sources) -> str:
+    """The verdict on a claim that the cell named as a query's table prints; empty if it prints none."""
+    stem, cell = query.place
+    lines = verdict_lines(sources.notebooks / f"{stem}.ipynb") if stem else []
+    words = [line.word for line in lines if (line.cell, line.id) == (cell, claim.id)]
+    return combine(words) if words else ""
+
+
 def orphans(claims: Iterable[Claim], sources: Sources) -> Iterator[tuple[str, VerdictLine]]:
     """Verdicts that a notebook prints and the ledger does not use, as (stem, line)."""
-    used = [(one.place, one.line, claim.id) for claim in claims for one in claim.evidence if one.kind == "cell"]
+    used = [(one.place, one.line, claim.id) for claim in claims for one in claim.evidence]
     for path in sorted(sources.notebooks.glob("*.ipynb")):
         for found in verdict_lines(path):
             here = [(line, name) for place, line, name in used if place == (path.stem, found.cell)]
