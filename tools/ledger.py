@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lai.claim_queries import Judgement
 from lai.claims import LedgerError, Sources, counts, disagreements, judge, load_ledger, rewritten
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,10 +40,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def write(ledger: Path, sources: Sources) -> None:
     """Put the verdicts into the file, and say what changed."""
-    judgements = {claim.id: judge(claim, sources) for claim in load_ledger(ledger)}
+    judgements: dict[str, Judgement] = {}
     for claim in load_ledger(ledger):
-        if judgements[claim.id].verdict != claim.verdict:
-            print(f"{claim.id}: {claim.verdict} -> {judgements[claim.id].verdict}")
+        try:
+            judgement = judge(claim, sources)
+        except LedgerError:  # evidence that is not there is told by the comparison; the others are written
+            continue
+        judgements[claim.id] = judgement
+        if judgement.verdict != claim.verdict:
+            print(f"{claim.id}: {claim.verdict} -> {judgement.verdict}")
     before = ledger.read_text(encoding="utf-8")
     after = rewritten(before, judgements)
     if after != before:
