@@ -11,11 +11,12 @@
   const css = (word) => word.replaceAll(" ", "-");
 
   function labelled(text, control) {
+    const field = document.createElement("div");
     const label = document.createElement("label");
-    const name = document.createElement("span");
-    name.textContent = text;
-    label.append(name, control);
-    return label;
+    label.textContent = text;
+    control.id = label.htmlFor = `claims-${text.toLowerCase()}`;
+    field.append(label, control);
+    return field;
   }
 
   function choice(all, options) {
