@@ -1,0 +1,125 @@
+"""The page on smoothness executed at small sizes: what it inserts, what its verdicts are computed from, its live part.
+
+What it says about the kept results in fixed words is in test_results.py.
+"""
+
+import functools
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from chapter_run import ROOT, Run, committed_verdicts
+
+from lai.data import load_housing
+from lai.experiments import run_experiment
+from lai.paper import V2_SMOOTHNESS
+
+CHAPTER = "70_experiments_smoothness"
+SMALL = {"seeds": 2, "pretrain_epochs": 1, "epochs": 2, "n_jobs": 1, "alpha": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAI_DATA", "none")
+
+
+@functools.cache
+def small() -> Run:
+    return Run(CHAPTER, lam=0.3, **SMALL).all()
+
+
+def test_the_committed_verdicts_are_what_the_kept_results_give() -> None:
+    committed = committed_verdicts(CHAPTER)
+    assert list(committed) == ["refusal", "live-verdict", "verdicts"]
+    assert small().lines("verdicts") == committed["verdicts"] and len(committed["verdicts"]) == 25
+    assert small().lines("refusal") == committed["refusal"]
+
+
+def test_verdicts_turn_with_the_results() -> None:
+    """The order of λ turned round in the sound protocol: what held fails there, and nowhere else."""
+    run = small()
+    before, said = run.names["kept"], run.lines("verdicts")
+    turned = before.copy()
+    sound = turned["protocol"] == "sound"
+    lams = turned.loc[sound & turned["lam"].notna(), "lam"].unique()
+    other = dict(zip(sorted(lams), sorted(lams, reverse=True), strict=True))
+    turned.loc[sound, "lam"] = turned.loc[sound, "lam"].map(other)
+    arms = before[before["protocol"] == "sound"].drop_duplicates("arm").set_index("lam")["arm"]
+    turned.loc[sound, "arm"] = [("MSE" if math.isnan(lam) else arms[lam]) for lam in turned.loc[sound, "lam"]]
+    run.names["kept"] = turned
+    try:
+        now = run.again("verdicts").splitlines()
+    finally:
+        run.names["kept"] = before
+    changed = [new for old, new in zip(said, now, strict=True) if old != new]
+    assert now[:20] == said[:20]
+    assert [line.split(",")[0].strip() for line in changed if line.endswith(": fails")] == [
+        "v2-loss-rises",
+        "v2-var-falls",
+        "v2-adheres",
+        "slopes-fall",
+    ]
+
+
+def test_every_inserted_number_is_there() -> None:
+    done = small()
+    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
+    assert set(re.findall(r"\{glue:text\}`([\w-]+)", prose)) <= set(done.glued)
+    assert all(type(value) is float and math.isfinite(value) for value in done.glued.values())
+
+
+def test_inserted_numbers_by_another_way() -> None:
+    glued, kept = small().glued, pd.read_csv(ROOT / "book" / "results" / "smoothness.csv")
+    for protocol in ("published", "corrected", "sound"):
+        mse, least = (kept[(kept["protocol"] == protocol) & (kept["arm"] == arm)] for arm in ("MSE", "λ = 0.001"))
+        assert glued[f"{protocol}-rmse"] == pytest.approx(np.mean(mse["rmse"]))
+        assert glued[f"{protocol}-kept"] == pytest.approx(np.sum(least["variance"]) / np.sum(mse["variance"]))
+        if protocol == "published":
+            for name, metric in (("lose", "variance"), ("lose-running", "variance_running")):
+                assert glued[name] == sum(a < b for a, b in zip(least[metric], mse[metric], strict=True))
+    assert glued["paper-kept"] == pytest.approx(0.6604 / 0.7728) and glued["paper-gap"] == pytest.approx(0.0005)
+    assert glued["kept-seeds"] == len(set(kept["seed"]))
+
+
+def test_the_live_tables_are_the_experiment() -> None:
+    done = small()
+    lams = {"published": [0.3], "sound": [1.0, 0.1, 0.01]}
+    options = {"seeds": range(2), "pretrain_epochs": 1, "epochs": 2, "device": "cpu", "n_jobs": 1}
+    again = run_experiment(load_housing("surrogate"), "smoothness", lams=lams, alpha=0.5, **options).table  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(done.names["runs"].table, again)
+    assert set(again["protocol"]) == {"published", "sound"}
+
+
+def test_three_protocols_beside_the_paper() -> None:
+    done = small()
+    tables = [cell.source for cell in done.cells() if cell.id.startswith("committed-")]
+    assert sum('"corrected"' in source for source in tables) == 2 == sum('"published"' in source for source in tables)
+    shown = done.names["paper_table"](done.names["kept"], "corrected", done.names["paper"])
+    assert list(shown.columns) == ["MSE", "λ = 0.1", "λ = 0.01", "λ = 0.001"]
+    assert shown.loc["RMSE, paper"].tolist() == [f"{pair[0]:.4f}" for pair in V2_SMOOTHNESS.values()]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lam": -1.0}, "lam = -1"),
+        ({"lam_sound": [0.1, 0.0]}, "lam_sound"),
+        ({"source": "moon"}, "source must be one of"),
+    ],
+)
+def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
+    wrong = Run(CHAPTER, **change)
+    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+        wrong.all()
+    assert list(wrong.printed) == ["parameters"] and not wrong.glued
+
+
+def test_exercises_run() -> None:
+    done = small()
+    assert done.printed["exercise-1-answer"] == done.printed["exercise-2-answer"] == "No answer yet.\n"
+    assert done.printed["exercise-1-solution"] == "Right.\n" and done.printed["exercise-2-solution"].endswith(
+        "Right.\n"
+    )
