@@ -1,20 +1,23 @@
 """A process that has everything loaded and forks: `make reproduce` on few rows, begun anew within milliseconds.
 
-Reads a JSON list, "reproduce" and the tool's arguments or "write" and a folder to write to for ever, and starts a child that
-does it; then a line that says "kill" or "wait". Prints the child's process id and, when it is over, its exit status.
+Reads a JSON list, "reproduce" and the tool's arguments, or "write" or "keep" and a folder to write tables or runs to for ever,
+and starts a child that does it; then a line that says "kill" or "wait". Prints the child's process id and, when it is over, its exit status.
 """
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import tqdm
 
 from lai.arms import Arm, train_arms
 from lai.cells import CellStore, fingerprint
@@ -46,16 +49,20 @@ def versions() -> list[Runs]:
     ]
 
 
-def write_for_ever(folder: Path) -> None:
-    store, tables = CellStore(folder / "cells"), versions()
-    while True:
-        for n, runs in enumerate(tables, 1):
-            store.put({"seed": 0}, [n] * 5000)
-            reproduce.write(folder, "table", runs, {"seeds": [n] * 2000})
+def write_tables(folder: Path) -> None:
+    for n in itertools.cycle((1, 2)):
+        reproduce.write(folder, "table", versions()[n - 1], {"seeds": [n] * 2000})
+
+
+def keep_runs(folder: Path) -> None:
+    for n in itertools.cycle((1, 2)):
+        CellStore(folder).put({"seed": 0}, [n] * 20_000)
 
 
 def warm_up(data: Housing) -> None:
     """Import and keep all that a first run would."""
+    # Its default lock is shared with forked children: one killed with it in hand would stop all that come after.
+    tqdm.tqdm.set_lock(threading.RLock())
     fingerprint()
     arms = {"published": [Arm(0.1)], "sound": []}
     runs = train_arms(data, arms, seeds=[0], pretrain_epochs=1, epochs=1, device="cpu")
@@ -74,9 +81,10 @@ def main() -> None:
             with open(os.devnull, "w") as nowhere:
                 os.dup2(nowhere.fileno(), 1)
                 os.dup2(nowhere.fileno(), 2)
-            if what == "write":
-                write_for_ever(Path(arguments[0]))
-            reproduce.main(arguments)
+            if what == "reproduce":
+                reproduce.main(arguments)
+            else:
+                {"write": write_tables, "keep": keep_runs}[what](Path(arguments[0]))
             os._exit(0)
         print(json.dumps({"child": child}), flush=True)
         if sys.stdin.readline() == "kill\n":  # not reaped yet, so the process id is still its own

@@ -136,18 +136,23 @@ def environments(folder: Path) -> str:
 
 
 TOLERANCES = {
-    "published": {"rmse": 0.015, "variance": 0.08, "rms_k": 0.08},
-    "corrected": {"rmse": 0.015, "variance": 0.08, "rms_k": 0.08},
-    "sound": {"rmse": 0.005, "variance": 0.02, "rms_k": 0.03},
+    "published": {"rmse": 0.03, "variance": 0.1, "rms_k": 0.1},
+    "corrected": {"rmse": 0.08, "variance": 0.15, "rms_k": 0.12},
+    "sound": {"rmse": 0.01, "variance": 0.02, "rms_k": 0.05},
 }
-"""How far one run may be from its committed figures on another machine, as a share of them."""
+"""How far one run may be from its committed figures on another machine, in their units."""
 
 
 def tolerances(folder: Path) -> str:
-    """What the tests allow."""
-    names = {"rmse": "RMSE", "variance": "variance", "rms_k": "slope"}
-    rows = [[protocol, *(f"{TOLERANCES[protocol][m]:.1%}" for m in names)] for protocol in PROTOCOLS]
-    return markdown(["one run", *names.values()], rows)
+    """What a change of initial weights by rounding's order did, and what the tests allow."""
+    table = pd.read_csv(folder / "rounding.csv")
+    rows = []
+    for protocol, runs in table.groupby("protocol", sort=False):
+        allowed = TOLERANCES[str(protocol)]
+        moved = {metric: (runs[f"{metric}_again"] - runs[metric]).abs().max() for metric in [*allowed, "rmse_running"]}
+        cells = [f"{moved[metric]:.4f}, allowed {limit:g}" for metric, limit in allowed.items()]
+        rows.append([str(protocol), f"{len(runs)}", *cells, f"{moved['rmse_running']:.4f}"])
+    return markdown(["protocol", "runs", "RMSE", "variance", "slope", "RMSE, running statistics"], rows)
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (results, arms, costs, environments, tolerances)}
