@@ -76,7 +76,8 @@ class Ledger(SphinxDirective):
         row = nodes.row()
         for cell in cells:
             parts = [cell] if isinstance(cell, nodes.Node) else list(cell)
-            blocks = [part if isinstance(part, nodes.paragraph) else nodes.paragraph("", "", part) for part in parts]
+            block = (nodes.paragraph, nodes.bullet_list)
+            blocks = [part if isinstance(part, block) else nodes.paragraph("", "", part) for part in parts]
             row += nodes.entry("", *blocks)
         return row
 
@@ -158,7 +159,7 @@ class ClaimsTable(Ledger):
                     self.env.note_dependency(str(table))
                 alone = Claim(**{**claim.__dict__, "evidence": (one,)})
                 judged = judge_claim(alone, sources)
-                more.append(self.line("found", nodes.Text(judged.numbers)))
+                more += self.found(judged.numbers)
                 if len(claim.evidence) == 1 and judged.verdict != claim.verdict:
                     message = "%s: the ledger says %r, its query %r; run `python -m tools.ledger --write`"
                     LOGGER.warning(message, claim.id, claim.verdict, judged.verdict, location=self.get_location())
@@ -170,6 +171,14 @@ class ClaimsTable(Ledger):
             versions = claim.versions or (OURS,)
             row["classes"] = [f"is-{css(claim.verdict)}", *(f"in-{v}" for v in versions), f"of-{claim.chapter}"]
             yield row
+
+    def found(self, numbers: str) -> list[nodes.Node]:
+        """What a query found, a line for each protocol."""
+        parts = [f"{part.rstrip('.')}." for part in numbers.split(". ")]
+        if len(parts) == 1:
+            return [self.line("found", nodes.Text(parts[0]))]
+        items = [nodes.list_item("", nodes.paragraph("", part)) for part in parts]
+        return [nodes.paragraph("", "", self.text("found:", "claim-label")), nodes.bullet_list("", *items)]
 
     def links(self, claim: Claim, titles: dict[str, str]) -> Iterator[nodes.Node]:
         places = dict.fromkeys(one.place for one in claim.evidence if all(one.place))
