@@ -44,7 +44,7 @@ def test_a_doctored_result_is_noticed_and_written(
     assert "results, costs is out of date" in capsys.readouterr().out
     assert report.main(["--write", *copy]) == 0 and report.main(["--check", *copy]) == 0
     changed = (tmp_path / "page.md").read_text().splitlines()
-    assert len(set(changed) ^ set(TEXT.splitlines())) == 4  # two lines, old and new
+    assert len(set(changed) ^ set(TEXT.splitlines())) == 6  # three lines, old and new: costs have a sum
 
 
 def test_a_line_against_the_arithmetic_by_hand() -> None:
@@ -60,6 +60,17 @@ def test_a_line_against_the_arithmetic_by_hand() -> None:
 def test_shares_are_means_of_paired_ratios() -> None:
     runs = pd.DataFrame({"arm": ["a", "MSE", "MSE", "a"], "seed": [0, 0, 1, 1], "s_8": [1.0, 2.0, 4.0, 3.0]})
     np.testing.assert_allclose(report.share("s_8", "a")(runs), [-0.5, -0.25])
+
+
+def test_a_shared_run_is_counted_once(tmp_path: Path) -> None:
+    for name in report.EXPERIMENTS:
+        runs = {"protocol": "sound", "arm": ["MSE", "λ = 0.1" if name != "sampling" else "λ = 0.1, α = 0.5"]}
+        pd.DataFrame({**runs, "alpha": [0.0, 0.5], "seed": 0}).to_csv(tmp_path / f"{name}.csv", index=False)
+        about = {"cpu_seconds": {"sound": 20.0}, "epochs": "5" if name in ("strength", "sampling") else "2"}
+        about |= {"wall_seconds_of_last_call": 0, "peak_mb": 9, "device": "cpu"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(about))
+    last = report.costs(tmp_path).splitlines()[-1]
+    assert "| all, each run once | 0 | 0 | 40 |" in last
 
 
 def test_links_and_commands_are_real() -> None:

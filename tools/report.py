@@ -8,7 +8,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,24 +102,26 @@ def arms(folder: Path) -> str:
 
 
 def costs(folder: Path) -> str:
-    """The compute card."""
-    rows = []
+    """The compute card; its last line counts a run that tables share once."""
+    rows, once = [], {}
     for name, about in provenance(folder).items():
         seconds = about["cpu_seconds"]
-        cells = [f"{seconds[p]:,.0f}" if p in seconds else "–" for p in PROTOCOLS]
+        table = pd.read_csv(folder / f"{name}.csv")
+        for run in table[["protocol", "arm", "alpha", "seed"]].itertuples(index=False):
+            arm = str(run.arm).removesuffix(f", α = {run.alpha:g}")
+            of_protocol = (table["protocol"] == run.protocol).sum()
+            once[about["epochs"], run.protocol, arm, run.alpha, run.seed] = seconds[run.protocol] / of_protocol
         wall = f"{about['wall_seconds_of_last_call']:,} s"
-        rows.append(
-            [
-                linked(name),
-                *cells,
-                f"{sum(seconds.values()) / 60:.0f} min",
-                wall,
-                f"{about['peak_mb']} MiB",
-                about["device"],
-            ]
-        )
+        rows.append([linked(name), *_seconds(seconds), wall, f"{about['peak_mb']} MiB", about["device"]])
+    whole = {protocol: sum(s for key, s in once.items() if key[1] == protocol) for protocol in PROTOCOLS}
+    rows.append(["all, each run once", *_seconds(whole), "", "", ""])
     head = ["table", *(f"{p}, s" for p in PROTOCOLS), "together", "last call", "memory", "device"]
     return markdown(head, rows)
+
+
+def _seconds(seconds: Mapping[str, float]) -> list[str]:
+    each = [f"{seconds[p]:,.0f}" if p in seconds else "–" for p in PROTOCOLS]
+    return [*each, f"{sum(seconds.values()) / 60:.0f} min"]
 
 
 def environments(folder: Path) -> str:
@@ -159,13 +161,16 @@ BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (results, arm
 
 
 def linked(name: str) -> str:
-    """A table's name as a link to its chapter."""
-    found = sorted((ROOT / "notebooks").glob(f"7?_*{CHAPTERS.get(name, name)}.ipynb"))
-    return f"{{doc}}`{name} <../notebooks/{found[0].stem}>`" if found else name
+    """A table's name as a link to its chapter, if the book has one."""
+    contents = (ROOT / "_toc.yml").read_text(encoding="utf-8")
+    for stem in (name, CHAPTERS.get(name, name)):
+        if found := re.search(rf"notebooks/(\d+_experiments_{stem})\n", contents):
+            return f"{{doc}}`{name} <../notebooks/{found[1]}>`"
+    return name
 
 
 CHAPTERS = {"lists": "sensitivity", "sampling": "strength"}
-"""Tables that have their chapter with another."""
+"""Where a table is shown that has no chapter of its own."""
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
