@@ -18,7 +18,7 @@ from .noise import noise_ratios, price_of_calm, sensitivity_dots
 from .one_feature import outputs_against, outputs_by_arm
 from .search import recipes_map
 from .strength import frontier, plane
-from .style import COLOURS, DASHES, legend_above, mark_reader, shared_legend, use_style
+from .style import COLOURS, DASHES, legend_above, legend_row, mark_reader, shared_legend, use_style
 
 __all__ = [
     "COLOURS",
@@ -37,6 +37,7 @@ __all__ = [
     "frontier",
     "kept_by_lam",
     "legend_above",
+    "legend_row",
     "line_contours",
     "line_surface_3d",
     "list_effects",

@@ -52,6 +52,22 @@ def legend_above(ax: Axes, title: str) -> None:
     ax.legend(title=title, loc="lower left", bbox_to_anchor=(-0.05, 1.0), fontsize=9, borderaxespad=0, handlelength=1.6)
 
 
+def legend_row(ax: Axes, title: str) -> None:
+    """A legend over the Axes in rows of five, under a title, where lines fill the panel."""
+    ax.legend(
+        title=title,
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(-0.02, 1.0),
+        ncols=5,
+        fontsize=8.5,
+        borderaxespad=0,
+        handlelength=1.5,
+        handletextpad=0.5,
+        columnspacing=1.0,
+    )
+
+
 def shared_legend(fig: Figure, ax: Axes) -> None:
     """One legend for all panels, in a row above them, with the entries of ``ax``."""
     fig.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=4, fontsize=9, handlelength=1.6)
