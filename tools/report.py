@@ -96,9 +96,10 @@ def arms(folder: Path) -> str:
     for name, about in provenance(folder).items():
         runs = pd.read_csv(folder / f"{name}.csv").groupby("protocol", sort=False).size()
         seeds = f"{about['seeds'][0]} to {about['seeds'][-1]}"
+        epochs = re.sub(r" of MSE, then (\d+) in each arm", r" + \1", about["epochs"])
         trained = [f"{runs[protocol]}" if protocol in runs else "–" for protocol in PROTOCOLS]
-        rows.append([linked(name), EXPERIMENTS[name].about, about["epochs"], seeds, *trained])
-    return markdown(["table", "the paper's", "epochs", "seeds", *(f"{p}, runs" for p in PROTOCOLS)], rows)
+        rows.append([linked(name), epochs, seeds, *trained])
+    return markdown(["table", "epochs", "seeds", *PROTOCOLS], rows)
 
 
 def costs(folder: Path) -> str:
@@ -112,10 +113,10 @@ def costs(folder: Path) -> str:
             of_protocol = (table["protocol"] == run.protocol).sum()
             once[about["epochs"], run.protocol, arm, run.alpha, run.seed] = seconds[run.protocol] / of_protocol
         wall = f"{about['wall_seconds_of_last_call']:,} s"
-        rows.append([linked(name), *_seconds(seconds), wall, f"{about['peak_mb']} MiB", about["device"]])
+        rows.append([linked(name), *_seconds(seconds), wall, f"{about['peak_mb']} MiB, {about['device']}"])
     whole = {protocol: sum(s for key, s in once.items() if key[1] == protocol) for protocol in PROTOCOLS}
-    rows.append(["all, each run once", *_seconds(whole), "", "", ""])
-    head = ["table", *(f"{p}, s" for p in PROTOCOLS), "together", "last call", "memory", "device"]
+    rows.append(["all, each run once", *_seconds(whole), "", ""])
+    head = ["table", *PROTOCOLS, "together", "last call", "memory, on"]
     return markdown(head, rows)
 
 
