@@ -56,9 +56,12 @@ def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[
         for (lam, x, y), mean in zip(points, means, strict=True):
             ax.plot(x, y, color=colour, marker=marker, markersize=3, alpha=0.4, linestyle="none")
             if math.hypot(*mean) > 4:  # nearer to the origin the labels would cover each other
-                ax.annotate(f"λ = {lam:g}", mean, xytext=(6, 4), textcoords="offset points", fontsize=9, color=colour)
+                # The third group runs close to the last: its labels go to the other side.
+                away = {"xytext": (-6, -12), "ha": "right"} if i == 2 else {"xytext": (6, 4)}
+                ax.annotate(f"λ = {lam:g}", mean, textcoords="offset points", fontsize=9, color=colour, **away)
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
     ax.axvline(0, color=GREY, linewidth=0.8, linestyle="-")
+    ax.margins(x=0.12)
     ax.set_xlabel("change of output variance against MSE (%)")
     ax.set_ylabel("change of validation RMSE\nagainst MSE (%)")
     ax.legend()
