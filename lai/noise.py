@@ -40,7 +40,7 @@ NOISES: Mapping[str, Callable[[Tensor], Tensor] | None] = {
 """Kinds of Gaussian noise. The first is multiplicative, x (1 + c ε); the others are additive, x + c u ε, and the value is
 what gives u, one number a feature, from the rows x (N, d): their root mean square, standard deviation, range, or 1."""
 
-SCALES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+SCALES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0)
 """The c that are tried for every kind."""
 
 
@@ -54,7 +54,8 @@ def noise_study(
 ) -> pd.DataFrame:
     """Train MSE networks and measure their sensitivity to every kind of noise at every scale.
 
-    The networks are those of the MSE arm of :func:`lai.experiments.run_experiment` with as many epochs in all. On the CPU.
+    The networks are those of the MSE arm of :func:`lai.experiments.run_experiment` with as many epochs in all, up to
+    rounding. On the CPU.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ def change_table(
     Returns
     -------
     DataFrame of str
-        A row a feature and one for the RMSE: per cent of MSE, with the 95 % interval in brackets.
+        A row a feature and one for the RMSE: per cent of MSE, with the 95 % interval in brackets; a decimal below 10 only.
     """
     out: dict[str, list[str]] = {}
     if paper is not None:
@@ -209,7 +210,7 @@ def change_table(
     for heading, (protocol, arm, readout) in columns.items():
         found = sensitivity_changes(table, protocol, arm, readout=readout)
         out[heading] = [
-            f"{100 * change:+.1f}" + ("" if math.isnan(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]")
+            _short(change) + ("" if math.isnan(low) else f" [{_short(low)},\N{NO-BREAK SPACE}{_short(high)}]")
             for change, low, high in found.itertuples(index=False)
         ]
     shown = pd.DataFrame(out, index=[*names, "RMSE"])
@@ -286,6 +287,11 @@ def price_of_calm(
             "high": high.ravel(),
         }
     )
+
+
+def _short(share: float) -> str:
+    percent = 100 * share
+    return f"{percent:+.0f}" if abs(percent) >= 9.95 else f"{percent:+.1f}"
 
 
 def _along_envelope(means: np.ndarray, feature: int, budgets: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ QUICK = {
     "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
     "61_strength_map": "seeds=2 rows=512 pretrain_epochs=2 epochs=2 n_jobs=1",
     "70_experiments_smoothness": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
+    "71_experiments_sensitivity": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
     "72_experiments_strength": "seeds=1 epochs=1 n_jobs=1",
     "73_experiments_sampling": "seeds=2 epochs=1 n_jobs=1",
 }

@@ -134,6 +134,12 @@ def test_change_table_has_the_papers_column_and_ours() -> None:
     shown = noise.change_table(made_up(), columns, ((1.0, 2.0, 0.5), (1.1, 1.0, 0.5)), ["x", "y"])
     assert shown["paper"].tolist() == ["+10.0", "-50.0", "+0.0"] and list(shown.index) == ["x", "y", "RMSE"]
     assert shown.loc["y", "a"].startswith("-") and "[" in shown.loc["y", "a"]
+    exact = noise.change_table(made_up(spread=0), columns, None, ["x", "y"])
+    assert exact["a"].tolist() == [
+        "+10 [+10,\N{NO-BREAK SPACE}+10]",
+        "-20 [-20,\N{NO-BREAK SPACE}-20]",
+        "+1.0 [+1.0,\N{NO-BREAK SPACE}+1.0]",
+    ]
     assert "paper" not in noise.change_table(made_up(), columns, None, ["x", "y"])
 
 

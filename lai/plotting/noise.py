@@ -37,7 +37,7 @@ def noise_ratios(ax: Axes, found: pd.DataFrame, names: Sequence[str]) -> None:
 def sensitivity_dots(
     ax: Axes, changes: Mapping[str, pd.DataFrame], names: Sequence[str], paper: Sequence[float] | None = None
 ) -> None:
-    """Change of each sensitivity and of the error against MSE, in per cent, with 95 % intervals.
+    """Change of each sensitivity and of the error against MSE, in per cent, with 95 % intervals; the legend is the caller's.
 
     ``changes`` maps a label to the result of :func:`lai.noise.sensitivity_changes`; ``paper`` has the printed changes as
     shares, features first and then the error.
@@ -65,7 +65,6 @@ def sensitivity_dots(
     ax.set_yticks(y, rows)
     ax.invert_yaxis()
     ax.set_xlabel("change against MSE (%)")
-    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.0)
 
 
 def price_of_calm(
