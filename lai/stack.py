@@ -76,6 +76,12 @@ class Stack(nn.Module):
     def __len__(self) -> int:
         return len(next(iter(self._own.values())))
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Stack:
+        """What ``.to()`` and its relatives call: buffers move with the parameters."""
+        super()._apply(fn, recurse)
+        self._kept = {name: fn(kept) for name, kept in self._kept.items()}
+        return self
+
     def forward(self, x: Tensor, part: Tensor | None = None) -> Tensor:
         """Tensor (E, n_features, B) to (E, B).
 

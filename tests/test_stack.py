@@ -169,6 +169,14 @@ def test_the_true_slope_trains_another_network(data: tuple) -> None:
     assert same(trained["BatchNorm"][1], single)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stack_moves_as_a_whole(kind: str, data: tuple) -> None:
+    """Statistics and scaling as well as weights; the meta device stands in for a GPU."""
+    stack = Stack([network(kind, data[0], seed) for seed in range(2)]).to("meta").train()
+    x = torch.empty(2, 3, 10, dtype=torch.float64, device="meta")
+    assert stack(x).device.type == "meta" and stack.value_and_slope(x)[1].shape == (2, 3, 10)
+
+
 def test_validation_may_be_rare(data: tuple) -> None:
     stack = Stack([network("plain", data[0], 0)])
     kept = fit_stack(stack, adam(stack, 0.01), data, [Lane(0)], epochs=5, batch_size=32, val=data, validate_every=2)
