@@ -817,11 +817,11 @@ def search_on(
     long = search_mse(data, [by_name[chosen]], seeds=seeds, pretrain_epochs=0, epochs=500, **options)
     stages = {"search": first, "fresh": fresh, "v1": long}
     mse = pd.concat([t.assign(stage=name) for name, t in stages.items()], ignore_index=True)
-    parts = [search_lai(data, by_name[chosen], seeds=seeds, **options)]
-    for name in [*finalists, *rivals]:
-        if name != chosen:
-            parts.append(search_lai(data, by_name[name], VARIANTS[:1], seeds=seeds, **options))
-    return mse, pd.concat(parts, ignore_index=True)
+    others = [name for name in (*finalists, *rivals) if name != chosen]
+    pairs = [(chosen, variant) for variant in VARIANTS] + [(name, VARIANTS[0]) for name in others]
+    store = options.pop("store", None)
+    calls = [(data, by_name[name], v, PAPER_LAMS, list(seeds), (100, 100), store) for name, v in pairs]
+    return mse, pd.concat(run_parallel(_lai_cell, calls, **options), ignore_index=True)
 
 
 FINALISTS = 5

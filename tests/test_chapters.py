@@ -24,6 +24,7 @@ QUICK = {
     "71_experiments_sensitivity": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
     "72_experiments_strength": "seeds=1 epochs=1 n_jobs=1",
     "73_experiments_sampling": "seeds=2 epochs=1 n_jobs=1",
+    "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
 }
 
 

@@ -504,3 +504,42 @@ def test_branches_need_no_common_batches() -> None:
         lone = Networks(SMALL, 3, [branch.seed])
         train_branches(lone, lai.recipes._adam(lone, 1e-2), x, y, SMALL, [branch], range(3), stages=(1, 2))
         torch.testing.assert_close(together.weights[0][i], lone.weights[0][0], rtol=1e-3, atol=1e-4)
+
+
+def test_the_whole_search_chooses_by_mse_alone(data: Housing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finalists from the first seeds, the chosen one from the fresh, and every variant on that one only."""
+    rmse, variance = V2_SMOOTHNESS[None]
+    first = found(
+        **{
+            "published": ([rmse - 0.01, rmse + 0.01], [variance - 0.1, variance + 0.1]),
+            "published, SiLU": ([rmse, rmse + 0.02], [variance - 0.1, variance + 0.1]),
+            "raw": ([rmse + 1, rmse + 1.02], [variance - 0.1, variance + 0.1]),
+            "raw, LayerNorm": ([rmse, rmse + 0.02], [variance - 0.1, variance + 0.1]),
+        }
+    ).assign(rmse_running=lambda t: t["rmse"])
+    first.loc[first["recipe"] == "raw, LayerNorm", "s_8"] *= 100
+    asked: list[Any] = []
+
+    def search_again(data: Housing, recipes: Any = RECIPES, **options: Any) -> pd.DataFrame:
+        asked.append(([r.name for r in recipes], list(options["seeds"]), options.get("epochs", 100)))
+        if len(asked) == 1:
+            return first
+        # With fresh seeds the second of the first stage is the nearer one.
+        return first.assign(rmse=first["rmse"] + 0.02 * (first["recipe"] == "published"))[
+            first["recipe"].isin([r.name for r in recipes])
+        ].assign(rmse_running=lambda t: t["rmse"])
+
+    monkeypatch.setattr(lai.recipes, "search_mse", search_again)
+    monkeypatch.setattr(
+        lai.recipes,
+        "run_parallel",
+        lambda f, calls, **_: [pd.DataFrame({"r": [c[1].name], "v": [c[2].name]}) for c in calls],
+    )
+    mse, variants = lai.recipes.search(data)
+    assert asked[0][0] == [r.name for r in RECIPES] and asked[0][1] == [0, 1, 2]
+    assert asked[1] == (["published", "published, SiLU"], [3, 4, 5, 6, 7], 100)
+    assert asked[2] == (["published, SiLU"], [0, 1, 2], 500)
+    assert mse["stage"].unique().tolist() == ["search", "fresh", "v1"]
+    assert variants["v"][variants["r"] == "published, SiLU"].tolist() == [v.name for v in VARIANTS]
+    others = variants[variants["r"] != "published, SiLU"]
+    assert others.to_numpy().tolist() == [["published", VARIANTS[0].name], ["raw, LayerNorm", VARIANTS[0].name]]

@@ -26,7 +26,7 @@ def recipes_map(
     wide = np.sqrt(2) * radius  # the distance is a root mean square of two
     edge = [centre + wide * unit * f(turn) for centre, unit, f in zip(target, ruler, (np.cos, np.sin), strict=True)]
     ax.plot(*edge, color=GREY, linewidth=1.0, linestyle=(0, (3, 2)), label=f"distance {radius:g}")
-    for i, (family, rows) in enumerate(ranked.groupby("family", sort=False)):
+    for i, (family, rows) in enumerate(ranked.groupby("family")):
         colour = (*COLOURS, GREY)[i % 5]
         for near, part in rows.groupby("near"):
             face = colour if near else "white"
