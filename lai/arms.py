@@ -141,10 +141,10 @@ def train_arms(
     pretrain_epochs, epochs : int
         Before and after the arms part.
     device
-        As in :func:`lai.fit`. On a GPU all seeds of a protocol are trained in one tensor program, on a CPU the arms
-        of one seed; the results do not depend on that.
+        As in :func:`lai.fit`. On a GPU all seeds of a protocol are trained in one tensor program, on a CPU a few; the
+        results do not depend on that.
     n_jobs : int, optional
-        Processes, one (protocol, seed) each, as in :func:`lai.parallel.run_parallel`; results do not depend on it.
+        Processes, as in :func:`lai.parallel.run_parallel`; results do not depend on it.
     store : CellStore, optional
         Keeps every run (protocol, arm, seed) when it ends, so that what was stopped goes on where it was. Shared by
         all experiments: a run that another one has made is not made again.
@@ -180,7 +180,8 @@ def train_arms(
         missing = [c for c in cells if store is None or store.get(c.settings(data, where)) is None]
         return _Job(data, tuple(missing), where, store) if missing else None
 
-    groups = [chosen] if torch.device(where).type == "cuda" else [[seed] for seed in chosen]
+    size = len(chosen) if torch.device(where).type == "cuda" else _seeds_a_job(len(chosen), len(wanted), n_jobs)
+    groups = [chosen[i : i + size] for i in range(0, len(chosen), size)]
     jobs = [j for group in groups for protocol in wanted if (j := job(protocol, group)) is not None]
     made: dict[_Cell, dict[str, Any]] = {}
     for results in run_parallel(
@@ -202,6 +203,13 @@ def train_arms(
                 parts[1].append(pd.DataFrame({**key, **result["curve"]}))
                 parts[2].append({**key, **result["cost"]})
     return Runs(pd.DataFrame(parts[0]), pd.concat(parts[1], ignore_index=True), pd.DataFrame(parts[2]))
+
+
+def _seeds_a_job(n_seeds: int, n_protocols: int, n_jobs: int | None) -> int:
+    """As many as leave three jobs to each process: many are faster together, few are less to lose and to wait for."""
+    import joblib
+
+    return max(1, n_seeds * n_protocols // (3 * joblib.effective_n_jobs(n_jobs)))
 
 
 def check_seeds(seeds: Iterable[int]) -> list[int]:

@@ -39,12 +39,12 @@ def run_parallel(
 
     weights = [1.0] * len(calls) if costs is None else list(costs)
     results: list = [None] * len(calls)
-    bar = "{desc}{percentage:3.0f}%|{bar}| {postfix}{elapsed}, {remaining} left"
+    bar = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
     parallel = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
     with tqdm(total=sum(weights), disable=not progress, bar_format=bar) as shown:
         for done, (i, result) in enumerate(parallel(delayed(_one)(function, i, c) for i, c in enumerate(calls)), 1):
             results[i] = result
-            shown.set_postfix_str(f"{done} of {len(calls)} runs, ", refresh=False)
+            shown.set_postfix_str(f"{done} of {len(calls)} runs", refresh=False)
             shown.update(weights[i])
     return results
 

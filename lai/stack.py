@@ -215,7 +215,12 @@ class Lane:
 
 def adam(stack: Stack, lr: float) -> torch.optim.Adam:
     """The optimiser for :func:`fit_stack`; elementwise, so every network has a state of its own."""
-    return torch.optim.Adam(stack.parameters(), lr=lr, fused=True)
+    # The fused step rounds differently in whole vectors and in what is left over, so a parameter that does not fill them
+    # would depend on how many networks there are.
+    whole = [p for p in _parameters(stack) if p[0].numel() % 16 == 0]
+    rest = [p for p in _parameters(stack) if p[0].numel() % 16]
+    groups = [{"params": whole, "fused": True}, {"params": rest, "fused": False, "foreach": False}]
+    return torch.optim.Adam([group for group in groups if group["params"]], lr=lr)
 
 
 def branch(stack: Stack, optimizer: torch.optim.Optimizer, index: Sequence[int]) -> tuple[Stack, torch.optim.Adam]:

@@ -33,7 +33,9 @@ def test_complete_and_with_provenance(table: pd.DataFrame) -> None:
         rmse = of(table, protocol, "rmse")
         assert rmse.shape == (len(about["seeds"]), 1 + len(arms)) and rmse.notna().all(axis=None)
         assert rmse.index.tolist() == about["seeds"]
-    assert len(about["seeds"]) >= 10 and KAGGLE_SHA256 in about["data"] and about["command"].startswith("make reproduce")
+    assert (
+        len(about["seeds"]) >= 10 and KAGGLE_SHA256 in about["data"] and about["command"].startswith("make reproduce")
+    )
     assert {"python", "torch", "numpy", "lai"} <= set(about["versions"]) and about["hardware"]
     assert set(V2_SMOOTHNESS) - {None} <= set(table["lam"].dropna())
     curves = pd.read_csv(RESULTS / "smoothness_curves.csv")

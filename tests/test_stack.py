@@ -115,7 +115,12 @@ def test_a_network_takes_the_same_path_to_the_last_bit_whatever_its_neighbours(k
 
     for one in (Lane(0), Lane(0, lam=LAM), Lane(0, lam=LAM, alpha=0.5)):
         alone = weights([one])
-        for beside in ([Lane(0)], [Lane(0, lam=2.0, alpha=0.5), Lane(0, lam=1e-9)], [Lane(3), Lane(4, lam=1e-9)] * 3):
+        for beside in (
+            [Lane(0)],
+            [Lane(0, lam=2.0, alpha=0.5), Lane(0, lam=1e-9)],
+            [Lane(3), Lane(4, lam=1e-9)] * 3,
+            [Lane(0)] * 12,
+        ):
             assert torch.equal(alone, weights([one, *beside]))
 
 

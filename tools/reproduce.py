@@ -267,6 +267,9 @@ def command(arguments: list[str]) -> str:
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
+    # For glibc in the processes to come: keep a step's memory for the next one, instead of giving it back and asking again.
+    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
+    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
     options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
     try:
         if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):
