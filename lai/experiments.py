@@ -56,6 +56,8 @@ class Experiment:
         Of MSE, and of the arms after it.
     arms : mapping from protocol to arms
         Besides MSE. The sound protocol has other λ as well: those where it acts.
+    curves : bool
+        Whether the book keeps the RMSE by epoch as well as the table.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Experiment:
     pretrain_epochs: int
     epochs: int
     arms: Mapping[str, tuple[Arm, ...]]
+    curves: bool = False
 
 
 _TENTHS = (1e-1, 1e-2, 1e-3)
@@ -84,6 +87,7 @@ EXPERIMENTS = {
             0,
             500,
             {"published": _V1, "corrected": _V1, "sound": _arms(_SOUND, 1.0)},
+            curves=True,
         ),
         Experiment(
             "sampling",
@@ -102,6 +106,7 @@ EXPERIMENTS = {
             100,
             100,
             {"published": _V2, "corrected": _V2, "sound": _arms(_SOUND, 0.01)},
+            curves=True,
         ),
         Experiment(
             "sensitivity",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -24,13 +25,17 @@ class Interval(NamedTuple):
 def bootstrap_mean(
     values: Sequence[float] | np.ndarray, *, level: float = 0.95, n: int = 10_000, seed: int = 0
 ) -> Interval:
-    """The mean of a sample with its percentile bootstrap interval.
+    """The mean of a sample with its bootstrap interval, of the percentile kind and expanded for small samples.
+
+    A plain percentile interval is too narrow: of ten values it holds the mean nine times in ten and not nineteen in twenty,
+    because it takes the sample's spread for the population's and normal quantiles for Student's. The expanded one takes
+    percentiles further out, by just that. For large samples the two are the same.
 
     Parameters
     ----------
     values : sequence of float
-        One per seed. With few of them the interval is too narrow: from three it excludes zero whenever the signs agree,
-        which without any effect happens one time in four.
+        One per seed. The interval never leaves the sample's range, so that fewer than five are too few: from three it
+        excludes zero whenever the signs agree, which without any effect happens one time in four.
     level : float in (0, 1)
     n : int
         Resamples.
@@ -41,7 +46,7 @@ def bootstrap_mean(
     ValueError
         If ``values`` is empty or not finite, or ``level`` is out of range.
 
-    Source: Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), chapter 13.
+    Source: T. Hesterberg, "What Teachers Should Know About the Bootstrap", The American Statistician 69 (2015), section 4.
 
     Examples
     --------
@@ -55,8 +60,16 @@ def bootstrap_mean(
         raise ValueError(f"level = {level!r}: must lie between 0 and 1")
     rng = np.random.default_rng(check_count("seed", seed))
     picks = rng.integers(len(sample), size=(check_count("n", n, least=1), len(sample)))
-    low, high = np.quantile(sample[picks].mean(1), [(1 - level) / 2, (1 + level) / 2])
+    tail = _expanded((1 - level) / 2, len(sample))
+    low, high = np.quantile(sample[picks].mean(1), [tail, 1 - tail])
     return Interval(float(sample.mean()), float(low), float(high))
+
+
+def _expanded(tail: float, n: int) -> float:
+    """Which share of the resampled means to cut off at each end so that ``tail`` of all intervals miss the mean there."""
+    from scipy.stats import norm, t
+
+    return float(norm.cdf(math.sqrt(n / (n - 1)) * t.ppf(tail, n - 1))) if n > 1 else tail
 
 
 def paired(results: pd.DataFrame, metric: str, arm: str, control: str) -> np.ndarray:

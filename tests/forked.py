@@ -51,7 +51,7 @@ def versions() -> list[Runs]:
 
 def write_tables(folder: Path) -> None:
     for n in itertools.cycle((1, 2)):
-        reproduce.write(folder, "table", versions()[n - 1], {"seeds": [n] * 2000})
+        reproduce.write(folder, "table", versions()[n - 1], {"seeds": [n] * 2000}, curves=True)
 
 
 def keep_runs(folder: Path) -> None:
@@ -67,7 +67,7 @@ def warm_up(data: Housing) -> None:
     arms = {"published": [Arm(0.1)], "sound": []}
     runs = train_arms(data, arms, seeds=[0], pretrain_epochs=1, epochs=1, device="cpu")
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
-        reproduce.write(Path(folder), "table", runs, {})
+        reproduce.write(Path(folder), "table", runs, {}, curves=True)
 
 
 def main() -> None:

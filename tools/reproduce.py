@@ -65,7 +65,8 @@ def reproduce(options: argparse.Namespace) -> None:
         runs = run_experiment(data, e.name, arms=plans[e.name], **stages, **kept)
         # The tables of the paper's data have the plain name; others say what they are made of.
         name = e.name if data.source == "kaggle" else f"{e.name}_{data.source}"
-        write(options.out, name, runs, provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall))
+        about = provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall)
+        write(options.out, name, runs, about, curves=e.curves)
 
 
 class _Finished(CellStore):
@@ -149,22 +150,18 @@ def _lines(path: str) -> list[str]:
         return []
 
 
-def write(folder: Path, name: str, runs: Runs, about: dict[str, Any]) -> None:
-    """The table, its curves averaged over seeds, and where they come from; each file whole or not at all.
+def write(folder: Path, name: str, runs: Runs, about: dict[str, Any], *, curves: bool) -> None:
+    """The table, its curves averaged over seeds if wanted, and where they come from; each file whole or not at all.
 
-    The table comes last: where it is new, the other two are.
+    The table comes last: where it is new, the others are.
     """
-    curves = (
-        runs.curves.groupby(["protocol", "arm", "epoch"], sort=False)["val_rmse"]
-        .agg(mean="mean", low="min", high="max")
-        .reset_index()
-    )
+    texts = {f"{name}.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n"}
+    if curves:
+        by_epoch = runs.curves.groupby(["protocol", "arm", "epoch"], sort=False)["val_rmse"]
+        means = by_epoch.agg(mean="mean", low="min", high="max").reset_index()
+        texts[f"{name}_curves.csv"] = means.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+    texts[f"{name}.csv"] = runs.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {
-        f"{name}.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n",
-        f"{name}_curves.csv": curves.to_csv(index=False, float_format="%.4g", lineterminator="\n"),
-        f"{name}.csv": runs.table.to_csv(index=False, float_format="%.6g", lineterminator="\n"),
-    }
     partials = {folder / file: folder / f"{file}.partial" for file in texts}
     try:
         for partial, text in zip(partials.values(), texts.values(), strict=True):
