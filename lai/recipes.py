@@ -166,6 +166,13 @@ RECIPES: tuple[Recipe, ...] = (
     _robust("robust, lr 1e-4", lr=1e-4),
     _robust("robust, BatchNorm, lr 1e-4", norm="batch", lr=1e-4),
 )
+
+TUNING: tuple[Recipe, ...] = tuple(
+    _standard(f"{activation}, step {lr:g}", activation=activation, lr=lr)
+    for activation in ("silu", "relu", "tanh", "softplus")
+    for lr in (3e-4, 1e-3, 3e-3)
+)
+"""What the sound protocol was chosen from, by error on the validation rows and whether the slope is smooth."""
 """What was tried for the paper's MSE figures, before any Lai figure was looked at."""
 
 SLOPES = {

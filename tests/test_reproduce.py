@@ -246,6 +246,15 @@ def test_a_full_disk_leaves_the_tables_as_they_were(tmp_path: Path, monkeypatch:
     assert texts(tmp_path) == before
 
 
+def test_another_split_has_tables_of_its_own(tmp_path: Path, on_few: None) -> None:
+    places = ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]
+    reproduce.main(["sensitivity", *TINY, "--seeds", "1", "--jobs", "1", "--split-seed", "3", *places])
+    assert {file.name for file in (tmp_path / "out").iterdir()} == {
+        "sensitivity_surrogate_split3.csv",
+        "sensitivity_surrogate_split3.json",
+    }
+
+
 def test_workers_that_keep_their_runs_elsewhere_are_noticed(
     tmp_path: Path, on_few: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

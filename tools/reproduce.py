@@ -63,8 +63,9 @@ def reproduce(options: argparse.Namespace) -> None:
         stages = {"pretrain_epochs": lengths[e.name][0], "epochs": lengths[e.name][1]}
         kept = {**common, "store": _Finished(store.folder)}
         runs = run_experiment(data, e.name, arms=plans[e.name], **stages, **kept)
-        # The tables of the paper's data have the plain name; others say what they are made of.
+        # The book's own tables have the plain name; others say what they are made of.
         name = e.name if data.source == "kaggle" else f"{e.name}_{data.source}"
+        name += f"_split{options.split_seed}" if options.split_seed else ""
         about = provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall)
         write(options.out, name, runs, about, curves=e.curves)
 
