@@ -269,6 +269,48 @@ def lam_with_effect(table: pd.DataFrame, protocol: str, variance_ratio: float) -
     return math.nan
 
 
+def shrunken_rmse(
+    rmse: float | np.ndarray, variance: float | np.ndarray, wanted: float | np.ndarray
+) -> float | np.ndarray:
+    """The RMSE of a model whose outputs are drawn towards their mean until their variance is ``wanted``.
+
+    Outputs times c about their mean have variance c² v. If the errors are uncorrelated with the outputs, which least
+    squares brings about on training data, the mean squared error grows by (1 − c)² v. No training is needed for this:
+    it is the price at which any lower variance of the outputs can be had.
+
+    Parameters
+    ----------
+    rmse, variance : float or array
+        Of the model as it is, in units of the target, and squared; variance above 0.
+    wanted : float or array
+        A variance, 0 or more. Above ``variance`` it is one of stretched outputs, and the formula is the same.
+
+    Returns
+    -------
+    float or array
+        sqrt(rmse² + (1 − c)² variance), with c² = wanted / variance.
+
+    Raises
+    ------
+    ValueError
+        If a variance is not positive, or a wanted one negative.
+
+    Source: ours, to have something to compare the paper's trade with (version 1, section 4; version 2, section 6.1).
+
+    Examples
+    --------
+    >>> shrunken_rmse(1.2, 1.0, 0.25)  # c = 1/2
+    1.3
+    >>> shrunken_rmse(np.array([0.6, 0.8]), 1.0, [1.0, 0.16]).tolist()
+    [0.6, 1.0]
+    """
+    before, after = np.asarray(variance, dtype=float), np.asarray(wanted, dtype=float)
+    if not (before > 0).all() or not (after >= 0).all():
+        raise ValueError(f"variance = {variance!r}, wanted = {wanted!r}: must be above 0, and 0 or more")
+    out = np.sqrt(np.square(rmse) + np.square(np.sqrt(before) - np.sqrt(after)))
+    return out if out.ndim else float(out)
+
+
 def _columns(readout: str) -> tuple[str, str]:
     check_choice("readout", readout, tuple(READOUTS))
     return READOUTS[readout]
