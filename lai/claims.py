@@ -12,19 +12,21 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from .claim_queries import QUERIES, Judgement, Results, combine
 
 VERDICTS = ("holds", "holds under conditions", "fails", "not testable")
-"""The ledger's verdicts, in the order in which they are shown. "fails" also has the effects that were looked for with
-enough seeds to see them and did not show; the reason says which it is."""
+"""The ledger's verdicts, in the order in which they are shown. "fails" also has what the seeds do not show in any view, be it
+that they are too few for the bound; the ledger and its page then say "not shown" beside it (``Claim.not_shown``)."""
 
 VERSIONS = ("v1", "v2")
 """Of the paper."""
 
 _KEYS = ("id", "claim", "where", "chapter", "evidence", "rule", "seeds", "verdict", "because")
+_MAY = {"ours", "views"}
 _PLACE = re.compile(r"v[12] (abstract|\d(\.\d)?|A)")
 _LINE = re.compile(r"\s*([a-z0-9]+(?:-[a-z0-9]+)*)((?: \([^)]*\)|, [^:]*)?): (.+)")
 _STARTS = ("holds", "fails", "not shown", "not seen here", "not needed", "not tested", "open", "True", "False")
@@ -94,9 +96,12 @@ class Claim:
     verdict : str
         One of ``VERDICTS``.
     because : dict from verdict to str
-        The condition or the reason. The key "" stands for whatever verdict.
+        The condition or the reason. The key "" stands for whatever verdict, "not shown" for a "fails" that is one for want of
+        evidence.
     ours : bool
         Whether the claim is not the paper's.
+    views : str
+        Where it holds and where it does not, as the evidence says (:func:`lai.claim_queries.told`); empty if it has no views.
     """
 
     id: str
@@ -109,6 +114,7 @@ class Claim:
     verdict: str
     because: Mapping[str, str] = field(default_factory=dict)
     ours: bool = False
+    views: str = ""
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -117,13 +123,25 @@ class Claim:
 
     @property
     def reason(self) -> str:
-        """Why the verdict is what it is; empty if the ledger has no words for this verdict."""
-        return self.because.get(self.verdict, self.because.get("", ""))
+        """Why the verdict is what it is, beginning with where the claim holds; empty if the ledger has no words for this verdict."""
+        text = self.because.get(self.verdict, self.because.get("", ""))
+        if self.not_shown:
+            text = self.because.get("not shown", text)
+        return f"{self.views[0].upper()}{self.views[1:]}. {text}" if text and self.views else text
+
+    @property
+    def not_shown(self) -> bool:
+        """Whether the claim fails because nothing is shown anywhere, and not because the opposite is."""
+        return self.verdict == "fails" and self.views.startswith(NOT_SHOWN)
 
     @property
     def queries(self) -> tuple[Evidence, ...]:
         """The evidence that is computed from results."""
         return tuple(one for one in self.evidence if one.kind == "query")
+
+
+NOT_SHOWN = "not shown in any"
+"""What a claim's ``views`` begin with if nothing is shown anywhere."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +178,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
     name = entry.get("id", "an entry without id") if isinstance(entry, dict) else repr(entry)
     if not isinstance(entry, dict) or not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(name)):
         raise LedgerError(f"{name}: an entry needs an id such as boundary-one")
-    wrong = sorted(set(_KEYS) ^ (set(entry) - {"ours"}))
+    wrong = sorted(set(_KEYS) ^ (set(entry) - _MAY))
     if wrong:
         raise LedgerError(f"{name}: {', '.join(wrong)} missing or not known; the fields are {', '.join(_KEYS)}")
     where = entry["where"] if isinstance(entry["where"], list) else []
@@ -176,7 +194,11 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
             raise LedgerError(f"{name}: {key} must be a text")
     because = entry["because"]
     because = {"": because} if isinstance(because, str) else because
-    if not isinstance(because, dict) or set(because) - {"", *VERDICTS} or not all(map(str, because.values())):
+    if (
+        not isinstance(because, dict)
+        or set(because) - {"", "not shown", *VERDICTS}
+        or not all(map(str, because.values()))
+    ):
         raise LedgerError(f"{name}: because must be a text, or one for each verdict")
     if not isinstance(entry["evidence"], list) or not entry["evidence"]:
         raise LedgerError(f"{name}: no evidence")
@@ -191,6 +213,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         verdict=entry["verdict"],
         because={verdict: _one_line(text) for verdict, text in because.items()},
         ours=bool(ours),
+        views=_one_line(entry.get("views", "")),
     )
 
 
@@ -247,16 +270,25 @@ def verdict_word(text: str) -> str:
 
 def printed(notebook: Path) -> dict[str, list[str]]:
     """The lines that a notebook's verdict cells, those that carry the tag nbval-check-output, have printed."""
-    return {
+    return _read(notebook)[1]
+
+
+def _read(notebook: Path) -> tuple[frozenset[str], dict[str, list[str]]]:
+    """The ids of a notebook's code cells, and what its verdict cells have printed."""
+    state = notebook.stat()
+    return _read_once(notebook, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read_once(notebook: Path, *state: int) -> tuple[frozenset[str], dict[str, list[str]]]:
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    lines = {
         cell["id"]: "".join("".join(output.get("text", "")) for output in cell["outputs"]).splitlines()
-        for cell in _code_cells(notebook)
+        for cell in code
         if "nbval-check-output" in cell.get("metadata", {}).get("tags", [])
     }
-
-
-def _code_cells(notebook: Path) -> list[dict[str, Any]]:
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in cells if cell["cell_type"] == "code"]
+    return frozenset(cell["id"] for cell in code), lines
 
 
 def verdict_lines(notebook: Path) -> list[VerdictLine]:
@@ -272,7 +304,8 @@ def verdict_lines(notebook: Path) -> list[VerdictLine]:
 
 
 def judge(claim: Claim, sources: Sources) -> Judgement:
-    """The verdict that the evidence gives, what it rests on in words, and the number of seeds where a table says it.
+    """The verdict that the evidence gives, what it rests on in words, the number of seeds where a table says it, and the views
+    that it has if it is of one piece.
 
     Raises
     ------
@@ -282,7 +315,8 @@ def judge(claim: Claim, sources: Sources) -> Judgement:
     judgements = [_judge(claim, one, sources) for one in claim.evidence]
     seeds = next((one.seeds for one in judgements if one.seeds is not None), None)
     numbers = " ".join(one.numbers for one in judgements if one.numbers)
-    return Judgement(combine(one.verdict for one in judgements), numbers, seeds)
+    views = judgements[0].views if len(judgements) == 1 else ""
+    return Judgement(combine(one.verdict for one in judgements), numbers, seeds, views)
 
 
 def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
@@ -293,7 +327,7 @@ def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
     if notebook and not path.exists():
         raise LedgerError(f"{claim.id}: there is no notebook {notebook}")
     if evidence.kind == "query":
-        if notebook and cell not in {one["id"] for one in _code_cells(path)}:
+        if notebook and cell not in _read(path)[0]:
             raise LedgerError(f"{claim.id}: {notebook} has no code cell {cell}")
         return QUERIES[evidence.name](Results(sources.results))
     if cell not in printed(path):
@@ -308,12 +342,14 @@ def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
         raise LedgerError(
             f"{claim.id}: {notebook}#{cell} prints no verdict that starts with {evidence.line or claim.id!r}"
         )
-    return Judgement(combine(words), f"{'; '.join(lines)}.")
+    return Judgement(
+        combine(words), f"{'; '.join(lines)}.", views=f"{NOT_SHOWN} way" if set(words) == {"not shown"} else ""
+    )
 
 
 def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
-    """Where ledger and evidence differ, one line each: verdicts, what a cell prints of a query, seeds, missing reasons, verdicts
-    that no claim uses."""
+    """Where ledger and evidence differ, one line each: verdicts, views, what a cell prints of a query, seeds, missing reasons,
+    verdicts that no claim uses."""
     found = []
     for claim in claims:
         try:
@@ -325,6 +361,8 @@ def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
             found.append(f"{claim.id}: the ledger says {claim.verdict!r}, the evidence {judgement.verdict!r}")
         elif not claim.reason:
             found.append(f"{claim.id}: the ledger has no reason for {claim.verdict!r}")
+        elif judgement.views != claim.views:
+            found.append(f"{claim.id}: the ledger says that it {claim.views!r}, the evidence {judgement.views!r}")
         for one in claim.queries:
             verdict, shown = _judge(claim, one, sources).verdict, _shown(claim, one, sources)
             if shown not in ("", verdict):
@@ -359,14 +397,16 @@ def counts(claims: Iterable[Claim]) -> dict[str, int]:
 
 
 def rewritten(text: str, judgements: Mapping[str, Judgement]) -> str:
-    """A ledger's text with the verdicts, and the seeds that tables tell, of these judgements; all else stays as it is.
+    """A ledger's text with the verdicts and views, and the seeds that tables tell, of these judgements; all else stays as it is.
 
     Examples
     --------
-    >>> print(rewritten("- id: a  # first\\n  seeds: 3\\n  verdict: holds", {"a": Judgement("fails", "", 10)}))
+    >>> judgement = Judgement("fails", "", 10, "fails in every view")
+    >>> print(rewritten("- id: a  # first\\n  seeds: 3\\n  verdict: holds", {"a": judgement}))
     - id: a  # first
       seeds: 10
       verdict: fails
+      views: fails in every view
     """
     current: Judgement | None = None
     lines = []
@@ -375,6 +415,9 @@ def rewritten(text: str, judgements: Mapping[str, Judgement]) -> str:
             current = judgements.get(match[1])
         elif current is not None and re.match(r"  verdict:( |$)", line):
             line = f"  verdict: {current.verdict}"
+            line += f"\n  views: {current.views}" if current.views else ""
+        elif current is not None and line.startswith("  views: "):
+            continue
         elif current is not None and current.seeds is not None and re.match(r"  seeds:( |$)", line):
             line = f"  seeds: {current.seeds}"
         lines.append(line)

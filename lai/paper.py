@@ -34,3 +34,6 @@ V2_SENSITIVITY: Final = {
     "lam_8 = 1e-3": (0.5509, 0.1043, 0.1924, 0.1402, 0.1224, 0.3741, 2.1643, 4.8998),
 }
 """v2, section 6.2: mean absolute output change under noise on X1 … X8."""
+
+V2_LIST_RMSE: Final = 0.7127
+"""v2, section 6.2: the validation RMSE of the arm whose λ is 0.001 for X8."""

@@ -175,9 +175,14 @@ def test_with_the_true_slope_all_is_there_and_far_too_much(kept: pd.DataFrame) -
         for lam in (1e-2, 1e-3, 1e-4):
             x, y = (100 * (V1_SMOOTHNESS[lam][i] / V1_SMOOTHNESS[None][i] - 1) for i in (1, 0))
             assert abs(np.interp(x, by_variance, error[by_variance.index]) - y) < 10
-    for lam in ("λ = 0.1", "λ = 0.01", "λ = 0.001"):  # "nearly coincide"
+    glued, apart = tiny().glued, []
+    for lam in ("λ = 0.1", "λ = 0.01", "λ = 0.001"):  # "run close together"
         assert abs(shares["corrected"][lam] - shares["sound"][lam]) < 0.12
-    glued = tiny().glued
+        for metric in ("rmse", "variance"):
+            one, two = (abs(means(kept).loc[n, metric][lam] / means(kept).loc[n, metric]["MSE"] - 1) for n in shares)
+            apart += [one / two, two / one]
+    assert glued["most-apart"] == pytest.approx(max(apart)) and max(apart) < 2.2  # "a factor of about two"
+    assert glued["sound-loses"] == pytest.approx(1 - shares["sound"]["λ = 0.1"])
     assert glued["price-3"] > 1.5 * glued["price-1"]
     assert glued["sound-one-slope"] < -10 < glued["sound-one-variance"]
 

@@ -92,6 +92,40 @@ def test_search_mse_turns_when_the_row_is_elsewhere() -> None:
     assert verdict("verdict-mse", fresh=far)[0] == "search-mse: fails"
 
 
+def test_the_weak_test_passes_the_papers_lai_columns_too() -> None:
+    """ "so wide that the paper's Lai columns would lie in it as well", "nor is the chosen recipe among those that pass"."""
+    run, fresh = kept_run(), mse("fresh")
+    ended = fresh[fresh["epoch"] == 200]
+
+    def passes(column: tuple[float, float]) -> set[str]:
+        sides = (
+            {n for n, g in ended.groupby("recipe") if within_spread(g, column, readout=r)}
+            for r in ("recomputed", "running")
+        )
+        return set.intersection(*sides)
+
+    count = sum(bool(passes(row)) for lam, row in V2_SMOOTHNESS.items() if lam)
+    assert run.glued["sr-others-pass"] == count == run.glued["sr-others"] == 3
+    assert passes(V2_SMOOTHNESS[None]) and chosen_of(mse("search"), fresh) not in passes(V2_SMOOTHNESS[None])
+    assert not passes((0.8, 0.5))
+
+
+def test_effort_and_origin() -> None:
+    """Unequal families, the recipe that was chosen and the published one, and what no reading combines."""
+    run = kept_run()
+    sizes = [sum(r.family == f for r in RECIPES) for f in dict.fromkeys(r.family for r in RECIPES)]
+    assert RECIPES[0].name == "published" and RECIPES[0].family == RECIPES[11].family == "raw + BatchNorm"
+    assert (run.glued["sr-family"], run.glued["sr-family-next"], run.glued["sr-family-least"]) == (
+        sizes[0],
+        max(sizes[1:]),
+        min(sizes),
+    )
+    assert chosen_of(mse("search"), mse("fresh")) == "published, SiLU"
+    assert run.glued["sr-chosen-first"] < 0.5 * run.glued["sr-published"]
+    for v in VARIANTS:  # one factor at a time
+        assert not (v.slope in ("own", "running") and (v.sampling != "batches" or v.changes))
+
+
 def test_search_unique_turns_when_another_family_is_near() -> None:
     ranked = kept_run().names["ranked"].copy()
     ranked.loc["standardised", ["row", "near"]] = True

@@ -91,6 +91,11 @@ def test_inserted_numbers_by_another_way() -> None:
         assert glued[f"{protocol}-most"] == pytest.approx(most)
         read = reach(kept("lists"), protocol, feature=8, budgets=[0.01, 0.024, 0.05])["own"]
         assert [glued[f"{protocol}-at-{name}"] for name in ("low", "paper", "high")] == pytest.approx(list(read))
+    at = noise.price_of_calm(kept("lists"), "published", feature=8, budgets=[0.024], resamples=500)
+    low, high = at.set_index("feature").loc[8, ["low", "high"]]
+    assert low < glued["published-at-paper"] < high < 0  # lists "reach" it, as the page says where it judges one
+    assert glued["published-at-paper-low"] == pytest.approx(low, abs=0.03)
+    assert glued["published-at-paper-high"] == pytest.approx(high, abs=0.03)
     assert glued["s_8-least"] == pytest.approx(min(ratios("published", LIST, "s_8")))
     assert glued["s_8-fell"] == sum(ratios("published", LIST, "s_8") < 0)
     assert glued["k_8-fell"] == sum(ratios("published", LIST, "k_8") < 0)
