@@ -33,7 +33,8 @@ def small() -> Run:
 
 def test_the_committed_verdicts_are_what_the_kept_results_give() -> None:
     committed = committed_verdicts(CHAPTER)
-    assert list(committed) == ["refusal", "live-verdict", "verdicts"]
+    assert list(committed) == ["refusal", "live-verdict", "verdicts", "verdict-shrink"]
+    assert small().lines("verdict-shrink") == committed["verdict-shrink"] and len(committed["verdict-shrink"]) == 2
     assert small().lines("verdicts") == committed["verdicts"] and len(committed["verdicts"]) == 25
     assert small().lines("refusal") == committed["refusal"]
 
@@ -62,6 +63,35 @@ def test_verdicts_turn_with_the_results() -> None:
         "v2-adheres",
         "slopes-fall",
     ]
+
+
+def test_shrinking_by_another_way() -> None:
+    """The error of the shrunken model, from made outputs that least squares gave, and the page's verdict on both counts."""
+    rng = np.random.default_rng(0)
+    x, e = rng.normal(size=(2, 200_000))
+    y, y_hat = x + e, x  # the conditional mean: errors and outputs have nothing in common
+    c = 0.6
+    measured = np.sqrt(np.mean((c * y_hat - y) ** 2))
+    r, v = np.sqrt(np.mean((y_hat - y) ** 2)), np.var(y_hat)
+    assert small().names["shrunken_rmse"](r, v, c * c * v) == pytest.approx(measured, rel=2e-3)
+    variance, slope = small().lines("verdict-shrink")
+    assert variance == "same variance, Lai dearer: 5 of 5 arms with less variance"
+    assert slope == "same slope, Lai cheaper: 5 of 5 arms with less variance"
+
+
+def test_the_verdict_on_shrinking_turns() -> None:
+    """Were the errors of the Lai arms those of MSE, none would be dearer."""
+    run = small()
+    before = run.names["kept"]
+    mse = before[before["arm"] == "MSE"].set_index(["protocol", "seed"])["rmse"]
+    cheap = before.assign(rmse=mse.loc[list(zip(before["protocol"], before["seed"], strict=True))].to_numpy())
+    run.names["kept"] = cheap
+    try:
+        run.again("shrink")
+        assert run.again("verdict-shrink").startswith("same variance, Lai dearer: 0 of")
+    finally:
+        run.names["kept"] = before
+        run.again("shrink")
 
 
 def test_every_inserted_number_is_there() -> None:
@@ -123,3 +153,5 @@ def test_exercises_run() -> None:
     assert done.printed["exercise-1-solution"] == "Right.\n" and done.printed["exercise-2-solution"].endswith(
         "Right.\n"
     )
+    measured, said = (float(line.split()[-1]) for line in done.lines("exercise-6-solution"))
+    assert measured == pytest.approx(said, rel=0.03)

@@ -68,11 +68,21 @@ def test_published_protocol_does_not_show_the_order_of_the_errors(table: pd.Data
 
 
 def test_a_lower_error_comes_and_goes_with_the_readout(table: pd.DataFrame) -> None:
-    """Page: at λ = 0.01 the published protocol's error is below MSE's with recomputed statistics, above it with running ones."""
+    """Page: at λ = 0.01 the published protocol's error is below MSE's, mostly in one seed, and not with running statistics."""
     runs = table.query("protocol == 'published'")
-    recomputed = bootstrap_mean(paired(runs, "rmse", "λ = 0.01", "MSE"))
-    running = paired(runs, "rmse_running", "λ = 0.01", "MSE")
-    assert recomputed.high < 0 < running.mean()
+    recomputed, running = (paired(runs, metric, "λ = 0.01", "MSE") for metric in ("rmse", "rmse_running"))
+    assert bootstrap_mean(recomputed).high < 0 < bootstrap_mean(running).high
+    assert recomputed.min() / recomputed.sum() > 0.5 and abs(running.mean()) < 0.2 * abs(recomputed.mean())
+
+
+def test_the_grid_beside_the_sound_protocol() -> None:
+    """Page: set before the grid was run, not its best; the loss is above the spread over seeds, and below what λ = 0.01 costs."""
+    grid = pd.read_csv(RESULTS / "tuning.csv").query("epoch == 200")
+    assert len(grid) == 12 * 3 and (grid.groupby("recipe")["seed"].nunique() == 3).all()
+    means, spread = grid.groupby("recipe")["rmse"].mean(), grid.groupby("recipe")["rmse"].std(ddof=1)
+    loss = means["silu, step 0.001"] - means.min()
+    table = pd.read_csv(RESULTS / "smoothness.csv").query("protocol == 'sound'")
+    assert spread["silu, step 0.001"] < loss < paired(table, "rmse", "λ = 0.01", "MSE").mean()
 
 
 def test_the_papers_gap_at_a_tenth_is_within_its_own_spread(table: pd.DataFrame) -> None:
