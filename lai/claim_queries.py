@@ -745,6 +745,26 @@ def shrinking(results: Results) -> Judgement:
 
 
 @query
+def shrinking_slopes(results: Results) -> Judgement:
+    """Each arm whose slopes are below MSE's has less error than the MSE model shrunk until its slopes are as small."""
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        rmse, variance, slope = (view.values(metric, None).to_numpy() for metric in ("rmse", "variance", "rms_k"))
+        words, numbers = [], []
+        for lam in view.lams(view.runs["lam"].dropna().unique(), version.alpha):
+            arm = (lam, None, version.alpha)
+            if below(view.change("rms_k", arm), 0) != "holds":
+                continue
+            c = view.values("rms_k", *arm).to_numpy() / slope
+            dearer = view.values("rmse", *arm).to_numpy() - shrunken_rmse(rmse, variance, c * c * variance)
+            words.append(below(dearer, 0))
+            numbers.append(f"λ = {lam:g}: RMSE {_interval(dearer, '+.4f')} against it")
+        return some_of(words) if words else "not testable", "; ".join(numbers) or "no arm has smaller slopes"
+
+    return over_versions(results, part)
+
+
+@query
 def max_accuracy(results: Results) -> Judgement:
     """At every λ of the paper the error is less than ``ADHERES`` above MSE's."""
 

@@ -383,7 +383,9 @@ def test_queries_on_the_trade(tmp_path: Path, name: str, with_effect: str, witho
     assert ask(tmp_path, name, smoothness=table(flat, flat, noise=0.001)) == without
 
 
-@pytest.mark.parametrize("name", ["trade", "max_accuracy", "generalise", "variance_measures", "shrinking"])
+@pytest.mark.parametrize(
+    "name", ["trade", "max_accuracy", "generalise", "variance_measures", "shrinking", "shrinking_slopes"]
+)
 def test_claims_of_both_versions_read_both_tables(tmp_path: Path, name: str) -> None:
     both = {
         "smoothness": table(rising, falling),
@@ -431,6 +433,19 @@ def test_shrinking_as_the_cheaper_way(tmp_path: Path, off: float, word: str) -> 
     said = QUERIES["shrinking"](Results(tmp_path)).numbers
     assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
     assert "The paper's figures, v2: holds under conditions (" in said  # at λ = 0.1 the printed error is below MSE's
+
+
+@pytest.mark.parametrize(("off", "word"), [(-0.01, "holds"), (0.01, "fails"), (0.0, "not shown")])
+def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str) -> None:
+    """The made slopes are 0.8 for MSE and fall as the variance does, so they ask for a smaller one than the arms have."""
+
+    def error(lam: float | None) -> float:
+        c = falling(lam) / falling(None)
+        return float(shrunken_rmse(0.7, falling(None), c * c * falling(None))) + (off if lam else 0)
+
+    ask(tmp_path, "shrinking_slopes", smoothness=table(error, falling, noise=1e-4 if off else 1e-3))
+    said = QUERIES["shrinking_slopes"](Results(tmp_path)).numbers
+    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
 
 
 def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:

@@ -75,6 +75,24 @@ def test_a_lower_error_comes_and_goes_with_the_readout(table: pd.DataFrame) -> N
     assert recomputed.min() / recomputed.sum() > 0.5 and abs(running.mean()) < 0.2 * abs(recomputed.mean())
 
 
+def test_other_splits_move_all_arms_alike() -> None:
+    """Page: in every split the same picture; the sound error moves more than over seeds, the differences to MSE stay."""
+    tables = [pd.read_csv(RESULTS / f"smoothness{end}.csv") for end in ("", "_split1", "_split2", "_split3")]
+    assert all(set(table["seed"]) >= {0, 1, 2} for table in tables)
+    errors, changes = [], {"corrected": [], "sound": []}  # type: ignore[var-annotated]
+    for table in tables:
+        runs = table[table["seed"] < 3]
+        errors.append(of(runs, "sound", "rmse")["MSE"].mean())
+        for protocol, found in changes.items():
+            own = runs[runs["protocol"] == protocol]
+            assert paired(own, "variance", "λ = 0.001", "MSE").mean() < -0.5
+            found.append(paired(own, "rmse", "λ = 0.001", "MSE").mean())
+            assert paired(own, "rmse", "λ = 0.01", "MSE").mean() > 0.03
+    assert max(errors) - min(errors) > of(tables[0], "sound", "rmse")["MSE"].std()
+    for found in changes.values():
+        assert min(found) > 0.15 and max(found) - min(found) < 0.3 * min(found)
+
+
 def test_the_grid_beside_the_sound_protocol() -> None:
     """Page: set before the grid was run, not its best; the loss is above the spread over seeds, and below what λ = 0.01 costs."""
     grid = pd.read_csv(RESULTS / "tuning.csv").query("epoch == 200")
