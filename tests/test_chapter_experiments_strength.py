@@ -112,6 +112,8 @@ def test_inserted_numbers_by_another_way(kept: pd.DataFrame) -> None:
     gap = wide["rmse"]["published"]["λ = 0.1"] - wide["rmse"]["published"]["MSE"]
     assert (glued["gap-mean"], glued["gap-lower"]) == (pytest.approx(gap.mean()), (gap < 0).sum())
     assert glued["gap-spread"] == pytest.approx(gap.std())
+    assert glued["gap-low"] < glued["gap-mean"] < glued["gap-high"] < 0  # "beyond chance", and then "not shown"
+    assert glued["running-low"] < 0 < glued["running-high"]
     for power in (1, 3):
         error, variance = (
             wide[m]["corrected"][f"λ = {10.0**-power:g}"].mean() / wide[m]["corrected"]["MSE"].mean()
@@ -201,6 +203,16 @@ def test_smoother_means_lower_on_the_committed_page() -> None:
     assert shares["corrected", "λ = 0.0001"] < shares["published", "λ = 0.0001"] < 50
 
 
+def test_in_the_short_run_the_summed_gradient_shrinks_more_than_the_slope() -> None:
+    cells = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4).cells
+    (cell,) = (cell for cell in cells if cell.id == "summed-slopes")
+    text = "".join(o.data["text/plain"] for o in cell.outputs if o.output_type == "execute_result")
+    left = {line.rsplit(maxsplit=3)[0].strip(): float(line.split()[-1]) for line in text.splitlines()[1:]}
+    assert left["λ = 0.0001"] < 0.7 * left["MSE"] and left["λ = 0.001"] < 0.8 * left["MSE"]
+    sizes = tiny().names["sizes"]
+    assert (sizes["summed / true"] == sizes["summed"] / sizes["true"]).all() and (sizes > 0).all(axis=None)
+
+
 # --- refusals and exercises ------------------------------------------------------------------------------------
 
 
@@ -229,7 +241,7 @@ def test_a_loss_that_ignores_slopes_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(lai.stack, "lai_norm", lambda k, lam: torch.ones_like(k[:, 0]))
     mutant = Run(CHAPTER, lam=0.1, lam_sound=0.001, protocols=["sound"], **TINY).all(until="live-curves")
-    assert mutant.lines("live-verdict") == ["sound: flatter in every seed of this run: False"]
+    assert mutant.lines("live-verdict") == ["sound: flatter by 1 % in every seed of this run: False"]
 
 
 def test_exercises_grade() -> None:

@@ -154,6 +154,7 @@ def test_few_heavy_batches_do_more_than_many_light_ones(kept: pd.DataFrame) -> N
         runs = kept[kept["protocol"] == name]
         few, many = "λ = 0.0001, α = 0.01", "λ = 0.001, α = 1"
         assert paired(runs, "rmse", few, many).mean() > 0 > paired(runs, "variance", few, many).mean()
+    assert set(tiny().names["pairs"].query("protocol == 'published'")["similar"]) == {"not shown"}  # "do not settle"
     glued = tiny().glued
     assert glued["corrected-few"] < 0.7 * glued["corrected-all"] < 0.07  # "flat", "loses a large part"
     assert glued["sound-ruin"] < 0.7 * glued["sound-all"] < 0.07

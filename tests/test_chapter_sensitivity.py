@@ -57,7 +57,7 @@ def test_the_committed_verdicts_are_the_ledgers() -> None:
     for cell in ("noise-nearest", "verdicts", "tuning-verdicts"):
         assert small().lines(cell) == committed[cell]
     words = dict(line.split(": ") for line in committed["verdicts"] + committed["tuning-verdicts"])
-    assert len(words) == 10
+    assert len(words) == 12
     for claim, word in words.items():
         assert QUERIES[claim.replace("-", "_")](Results(RESULTS)).verdict == word != "not testable"
     assert [line.endswith(": True") for line in committed["live-verdict"][1:]] == [True, True]
@@ -161,6 +161,8 @@ def test_sentences_on_noise() -> None:
 
 def test_sentences_on_the_first_table() -> None:
     most = {p: max(abs(ratios(p, "λ = 0.1", f"s_{j}").mean()) for j in range(1, 9)) for p in ("published", "sound")}
+    running = max(abs(ratios("published", "λ = 0.1", f"s_running_{j}").mean()) for j in range(1, 9))
+    assert small().glued["running-most"] == pytest.approx(running) and running < 0.05
     assert most["published"] < 0.05 < most["sound"]  # "next to nothing"
     printed = np.array(V2_SENSITIVITY["lam = 1e-1"]) / V2_SENSITIVITY["mse"] - 1
     assert (printed < 0).sum() == 6 and abs(printed).max() < 0.018
@@ -183,6 +185,18 @@ def test_sentences_on_the_list() -> None:
         assert ratios(protocol, LIST, "rmse").mean() > 0.024  # "for more error than the paper paid"
         assert ratios(protocol, LIST, "s_2").mean() > 0.1
     assert ratios("corrected", LIST, "s_7").mean() < -0.33
+    sound = noise.sensitivity_changes(kept(), "sound", LIST)
+    assert sound.loc[7, "low"] < 0 < sound.loc[7, "high"]  # "in the sound one that is not shown"
+    told = QUERIES["noise_list"](Results(RESULTS)).numbers
+    found = told.partition("Lists of the tuning study that do it: ")[2]
+    assert found.startswith("corrected, recomputed, ") and found.count("X₈") == 1  # "one of them ... and one read-out"
+
+
+def test_sentences_on_the_mse_row() -> None:
+    for part in QUERIES["noise_figures"](Results(RESULTS)).numbers.split("; of ")[1:]:
+        assert part.startswith("4 columns wrongly paired 4 pass in full")
+    mse = kept()[kept()["arm"] == "MSE"]
+    assert (mse["s_8"] > mse[[f"s_{j}" for j in range(1, 8)]].max(axis=1)).all()
 
 
 def test_sentences_on_tuning() -> None:
