@@ -96,7 +96,7 @@ def test_verdict_of_made_up_maps() -> None:
 
 
 def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lai.stack, "lai_factor", lambda k, lam: torch.ones_like(k))
+    monkeypatch.setattr(lai.stack, "lai_norm", lambda k, lam: torch.ones_like(k[:, 0]))
     trained = {"imports", "parameters", "lam-check", "train", "map-figure", "verdict-cheap"}
     mutant = Run(CHAPTER, lam=3.0, n_jobs=1, **SMALL)
     mutant.all(leave_out={cell.id for cell in mutant.cells()} - trained)
