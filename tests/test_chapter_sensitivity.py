@@ -188,6 +188,8 @@ def test_sentences_on_the_list() -> None:
     sound = noise.sensitivity_changes(kept(), "sound", LIST)
     assert sound.loc[7, "low"] < 0 < sound.loc[7, "high"]  # "in the sound one that is not shown"
     told = QUERIES["noise_list"](Results(RESULTS)).numbers
+    weak = QUERIES["noise_list_figures"](Results(RESULTS)).numbers
+    assert "Published, running: holds under conditions (9 of 9 printed figures and 9 of 9 " in weak
     found = told.partition("Lists of the tuning study that do it: ")[2]
     assert found.startswith("corrected, recomputed, ") and found.count("X₈") == 1  # "one of them ... and one read-out"
 
