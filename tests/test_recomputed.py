@@ -93,7 +93,13 @@ def drawn(data: Housing, committed: dict[str, Committed]) -> Iterator[dict[str, 
     seed = random.SystemRandom().randrange(10**6)
     print(f"runs drawn with seed {seed}")
     choose = random.Random(seed)
-    chosen = {name: choose.choice(affordable(name, table)) for name, table in committed.items()}
+    chosen: dict[str, arms._Cell] = {}
+    protocols: dict[tuple[int, int], str] = {}  # tables of one length draw from one, so that their runs train together
+    for name, table in committed.items():
+        runs = affordable(name, table)
+        length = (runs[0].pretrain_epochs, runs[0].epochs)
+        chosen[name] = choose.choice([c for c in runs if c.protocol == protocols.get(length, c.protocol)])
+        protocols[length] = chosen[name].protocol
     groups: dict[tuple, dict[arms._Cell, None]] = {}
     for cell in chosen.values():
         groups.setdefault((cell.protocol, cell.pretrain_epochs, cell.epochs), {})[cell] = None
