@@ -9,8 +9,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
-# All tests of a file on one worker: they share what the file sets up.
-SPREAD := -n 2 --dist loadfile
+# All tests of a file on one worker: they share what the file sets up. In the order of names, which has no long file last.
+SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")

@@ -263,9 +263,13 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-@pytest.mark.parametrize("mode", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("name", PAGES)
+# Every page on a narrow and on a wide screen, one of them in the dark, in turns.
+SCREENS = (((390, "light"), (1280, "dark")), ((390, "dark"), (1280, "light")))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "mode"), [(name, *screen) for i, name in enumerate(PAGES) for screen in SCREENS[i % 2]]
+)
 def test_in_a_browser(browser: Any, site: str, pages: dict[str, Page], name: str, width: int, mode: str) -> None:
     outside: list[str] = []
     complaints: list[str] = []
