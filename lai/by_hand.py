@@ -20,6 +20,7 @@ def activate(layer: nn.Module, u: Tensor) -> tuple[Tensor, Tensor]:
     ----------
     layer : SiLU, ReLU, Tanh or Softplus
     u : Tensor of any shape
+        ReLU writes its result here.
 
     Raises
     ------
@@ -29,7 +30,7 @@ def activate(layer: nn.Module, u: Tensor) -> tuple[Tensor, Tensor]:
     if isinstance(layer, nn.SiLU):
         return _SiLU.apply(u)
     if isinstance(layer, nn.ReLU):
-        a = torch.relu(u)
+        a = torch.relu_(u)
         return a, a.detach().sign()  # as autograd has it: 0 at 0, and constant
     if isinstance(layer, nn.Tanh):
         a = torch.tanh(u)
@@ -59,83 +60,147 @@ class _SiLU(torch.autograd.Function):
         return second.mul_(grad_d).addcmul_(grad_a, d)
 
 
-class _Normalize(torch.autograd.Function):
-    """One node that gives the spread as well, which BatchNorm's own keeps to itself."""
+def linear(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """weight · x + bias for many networks, with products in the order that is fast.
+
+    Parameters
+    ----------
+    weight : Tensor (E, n_out, n_in)
+    bias : Tensor (E, n_out, 1)
+    x : Tensor (E, n_in, B)
+    """
+    return _Linear.apply(weight, bias, x)
+
+
+class _Linear(torch.autograd.Function):
+    """As autograd has it, but for the order of the products."""
 
     @staticmethod
-    def forward(
-        ctx: Any, z: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float
-    ) -> tuple[Tensor, Tensor]:
-        rows = z.reshape(1, -1, z.shape[-1])
-        unit, mean, inverse = torch.native_batch_norm(rows, None, None, *running, True, momentum, eps)
-        ctx.save_for_backward(rows, unit, mean, inverse)
-        ctx.eps = eps
-        return unit.view_as(z), inverse.view(*z.shape[:-1], 1)
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(weight, x)
+        return torch.baddbmm(bias, weight, x)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_unit: Tensor, grad_inverse: Tensor) -> tuple[Tensor, None, None, None]:
-        rows, unit, mean, inverse = ctx.saved_tensors
-        grad, _, _ = torch.ops.aten.native_batch_norm_backward(
-            grad_unit.reshape(rows.shape), rows, None, None, None, mean, inverse, True, ctx.eps, [True, False, False]
-        )
-        # The spread's own derivative: 1 / std falls by unit / (n std^2) as a sample moves out.
-        push = grad_inverse.reshape(1, -1, 1) * inverse.square().view(1, -1, 1) / rows.shape[-1]
-        return torch.addcmul(grad, unit, push, value=-1).view(grad_unit.shape), None, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        weight, x = ctx.saved_tensors
+        # A product with few rows takes half the time of one with few columns.
+        few = x.shape[1] < grad.shape[1]
+        by_weight = (x @ grad.mT).mT if few else grad @ x.mT
+        return by_weight, grad.sum(-1, keepdim=True), weight.mT @ grad if ctx.needs_input_grad[2] else None
 
 
-def normalize(z: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float) -> tuple[Tensor, Tensor]:
-    """BatchNorm in training mode without its weights: (z - mean) / std over the last dimension, and 1 / std.
+def batch_norm(
+    z: Tensor, gain: Tensor, bias: Tensor, running: tuple[Tensor, Tensor], momentum: float, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """BatchNorm in training mode, over the last dimension, with what it keeps to itself.
+
+    Five times as fast as torch's own on a CPU, whose loops over one channel after another are not vectorised.
 
     Parameters
     ----------
     z : Tensor (..., n_channels, B)
-    running : (mean, var), Tensors with a value for each channel
+    gain, bias : Tensor (..., n_channels, 1)
+    running : (mean, var), Tensors (..., n_channels)
         Running statistics, which this updates.
     momentum, eps : float
         As in BatchNorm.
 
     Returns
     -------
-    Tensors (..., n_channels, B) and (..., n_channels, 1), both differentiable
+    Tensor (..., n_channels, B)
+        unit · gain + bias
+    Tensor (..., n_channels, B)
+        unit = (z - mean) / std
+    Tensor (..., n_channels, 1)
+        1 / std, all three differentiable
     """
-    return _Normalize.apply(z, running, momentum, eps)
+    return _BatchNorm.apply(z, gain, bias, *running, momentum, eps)
 
 
-def back_through_batch(p: Tensor, unit: Tensor, inverse: Tensor) -> Tensor:
-    """The gradient of summed outputs by the input of :func:`normalize`, from the one by its output.
+class _BatchNorm(torch.autograd.Function):
+    """One node for what would be nine."""
 
-    The batch's mean and spread depend on every sample, so it loses what ``p`` has in common with a constant and with
-    ``unit``: (p - mean(p) - unit mean(p unit)) / std. (A sample's own slope, with both held fixed, is p / std.)
+    @staticmethod
+    def forward(
+        ctx: Any,
+        z: Tensor,
+        gain: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        momentum: float,
+        eps: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        n = z.shape[-1]
+        mean = z.mean(-1, keepdim=True)
+        unit = z - mean
+        spread = torch.linalg.vector_norm(unit, dim=-1, keepdim=True).square_()
+        inverse = (spread / n).add_(eps).rsqrt_()
+        unit.mul_(inverse)
+        running_mean.lerp_(mean[..., 0], momentum)
+        running_var.lerp_(spread[..., 0] / (n - 1), momentum)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(gain, unit, inverse)
+        return (unit * gain).add_(bias), unit, inverse
+
+    @staticmethod
+    def backward(
+        ctx: Any, grad: Tensor | None, grad_unit: Tensor | None, grad_inverse: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
+        gain, unit, inverse = ctx.saved_tensors
+        n = unit.shape[-1]
+        grad = torch.zeros_like(unit) if grad is None else grad
+        grad_bias = grad.sum(-1, keepdim=True)
+        grad_gain = (grad * unit).sum(-1, keepdim=True)
+        inner = grad * gain
+        # A constant added to z changes nothing, nor (but for eps) does a factor: the gradient by z has no such part.
+        constant, along = gain * grad_bias, gain * grad_gain
+        if grad_unit is not None:
+            inner.add_(grad_unit)
+            constant = constant + grad_unit.sum(-1, keepdim=True)
+            along = along + (grad_unit * unit).sum(-1, keepdim=True)
+        if grad_inverse is not None:  # 1 / std falls by unit / (n std^2) as a sample moves out
+            along = along + grad_inverse * inverse
+        inner.sub_(constant / n).addcmul_(unit, along / n, value=-1).mul_(inverse)
+        return inner, grad_gain, grad_bias, None, None, None, None
+
+
+def project(p: Tensor, unit: Tensor) -> Tensor:
+    """What BatchNorm lets through of the gradient of summed outputs, to be divided by the spread.
+
+    The batch's mean and spread depend on every sample, so the gradient ``p`` by the normalised values loses what it has
+    in common with a constant and with these values: p - mean(p) - unit mean(p unit). (A sample's own slope, with both
+    held fixed, loses nothing.)
 
     Parameters
     ----------
     p, unit : Tensor (..., n_channels, B)
-    inverse : Tensor (..., n_channels, 1)
+        ``unit`` from :func:`batch_norm`.
     """
-    return _BackThroughBatch.apply(p, unit, inverse)
+    return _Project.apply(p, unit)
 
 
-class _BackThroughBatch(torch.autograd.Function):
-    """One node instead of eight."""
+def _projected(p: Tensor, unit: Tensor) -> tuple[Tensor, Tensor]:
+    along = (p * unit).mean(-1, keepdim=True)
+    return (p - p.mean(-1, keepdim=True)).addcmul_(unit, along, value=-1), along
+
+
+class _Project(torch.autograd.Function):
+    """One node instead of six."""
 
     @staticmethod
-    def forward(ctx: Any, p: Tensor, unit: Tensor, inverse: Tensor) -> Tensor:
-        along = (p * unit).mean(-1, keepdim=True)
-        out = torch.addcmul(p - p.mean(-1, keepdim=True), unit, along, value=-1).mul_(inverse)
-        ctx.save_for_backward(p, unit, inverse, along, out)
+    def forward(ctx: Any, p: Tensor, unit: Tensor) -> Tensor:
+        out, along = _projected(p, unit)
+        ctx.save_for_backward(p, unit, along)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        p, unit, inverse, along, out = ctx.saved_tensors
-        grad_inverse = (grad * out).sum(-1, keepdim=True) / inverse
-        mixed = (grad * unit).mean(-1, keepdim=True)
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        p, unit, along = ctx.saved_tensors
         # A projection is its own transpose, so p gets what the forward pass does to it.
-        grad_p = torch.addcmul(grad - grad.mean(-1, keepdim=True), unit, mixed, value=-1).mul_(inverse)
-        grad_unit = (grad * -(along * inverse)).addcmul_(p, mixed * inverse, value=-1)
-        return grad_p, grad_unit, grad_inverse
+        grad_p, mixed = _projected(grad, unit)
+        return grad_p, (grad * -along).addcmul_(p, mixed, value=-1)
 
 
 def lai_norm(k: Tensor, lam: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ one call per layer, whatever their number; they share nothing else.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from .by_hand import activate, back_through_batch, lai_norm, normalize
+from .by_hand import activate, batch_norm, lai_norm, linear, project
 from .factor import check_choice, check_lam
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, Sampling, check_count
@@ -95,11 +94,13 @@ class Stack(nn.Module):
                 weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
                 x = torch.baddbmm(bias, weight, x)
             elif isinstance(layer, nn.BatchNorm1d):
-                gain, bias = (self._value(position, name, part).flatten() for name in ("weight", "bias"))
-                rows = x.reshape(1, -1, x.shape[-1])
-                with self._running(position, layer, part) as (kept, momentum):
-                    out = nn.functional.batch_norm(rows, *kept, gain, bias, self.training, momentum, layer.eps)
-                x = out.view_as(x)
+                gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
+                if self.training:
+                    x = self._batch_norm(position, layer, x, gain, bias, part)[0]
+                else:
+                    mean, var = (self._value(position, f"running_{name}", part) for name in ("mean", "var"))
+                    scale = gain * (var + layer.eps).rsqrt()
+                    x = (x * scale).add_(bias - mean * scale)
             elif not isinstance(layer, nn.Flatten):
                 x = layer(x)
         return x[:, 0]
@@ -116,32 +117,46 @@ class Stack(nn.Module):
         part : Tensor of int, optional
             The networks that ``x`` is for; all by default.
         """
-        back: list[Callable[[Tensor], Tensor]] = []  # the chain rule, layer by layer
+        layers: list[Callable[[Tensor], Tensor]] = []  # the chain rule, from the first layer to the last
+        weight = torch.empty(0)  # of the linear layer just passed
         for position, layer in enumerate(self._first):
             if isinstance(layer, Standardize):
                 mean, std = (self._value(position, name, part) for name in ("mean", "std"))
                 x = (x - mean) / std
-                back.append(partial(torch.mul, 1 / std))
+                layers.append(partial(torch.mul, 1 / std))
             elif isinstance(layer, nn.Linear):
                 weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
-                x = torch.baddbmm(bias, weight, x)
-                back.append(partial(torch.matmul, weight.mT))
+                x = linear(weight, bias, x)
+                layers.append(partial(torch.matmul, weight.mT))
             elif isinstance(layer, nn.BatchNorm1d):
                 gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
-                with self._running(position, layer, part) as (kept, momentum):
-                    unit, inverse = normalize(x, kept, momentum, layer.eps)
-                x = torch.addcmul(bias, unit, gain)
-                if slope == "true":
-                    back.append(partial(torch.mul, gain * inverse))
-                else:
-                    back += [partial(back_through_batch, unit=unit, inverse=inverse), partial(torch.mul, gain)]
+                x, unit, inverse = self._batch_norm(position, layer, x, gain, bias, part)
+                # A factor for each channel costs less on the weights than on the samples.
+                layers[-1] = partial(torch.matmul, (weight * (gain * inverse)).mT)
+                if slope == "summed":
+                    layers.append(partial(project, unit=unit))
             elif not isinstance(layer, nn.Flatten):
                 x, rise = activate(layer, x)
-                back.append(partial(torch.mul, rise))
+                layers.append(partial(torch.mul, rise))
         k = torch.ones_like(x[:, :, :1])
-        for step in reversed(back):
+        for step in reversed(layers):
             k = step(k)
         return x[:, 0], k.expand(-1, -1, x.shape[-1])
+
+    def _batch_norm(
+        self, position: int, layer: nn.BatchNorm1d, x: Tensor, gain: Tensor, bias: Tensor, part: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """:func:`lai.by_hand.batch_norm`, with this stack's running statistics kept up."""
+        whole = [self._kept[f"{position}.running_{name}"] for name in ("mean", "var")]
+        own = [kept if part is None else kept[part] for kept in whole]
+        result = batch_norm(x, gain, bias, (own[0], own[1]), layer.momentum or 0.1, layer.eps)
+        counts = self._kept[f"{position}.num_batches_tracked"]
+        if part is None:
+            counts += 1
+        else:
+            counts[part] += 1
+            whole[0][part], whole[1][part] = own
+        return result
 
     def _value(self, position: int, name: str, part: Tensor | None) -> Tensor:
         """A layer's parameter or buffer with the networks in front, and a vector as a column (E, n, 1)."""
@@ -149,22 +164,6 @@ class Stack(nn.Module):
         value = self._own[key] if key in self._own else self._kept[f"{position}.{name}"]
         value = value if part is None else value[part]
         return value[..., None] if value.ndim == 2 else value
-
-    @contextmanager
-    def _running(
-        self, position: int, layer: nn.BatchNorm1d, part: Tensor | None
-    ) -> Iterator[tuple[tuple[Tensor, Tensor], float]]:
-        """BatchNorm's running mean and variance in one row, for torch to update in place, and their momentum."""
-        whole = [self._kept[f"{position}.running_{name}"] for name in ("mean", "var")]
-        mean, var = (kept if part is None else kept[part] for kept in whole)
-        yield (mean.view(-1), var.view(-1)), layer.momentum or 0.1
-        if self.training:
-            counts = self._kept[f"{position}.num_batches_tracked"]
-            if part is None:
-                counts += 1
-            else:
-                counts[part] += 1
-                whole[0][part], whole[1][part] = mean, var
 
     def models(self) -> list[MLP]:
         """The single networks, as copies, in this stack's mode."""

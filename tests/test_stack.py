@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lai
-from lai.by_hand import lai_norm
+from lai.by_hand import activate, batch_norm, lai_norm, linear, project
 from lai.coupling import FixedStatistics
 from lai.stack import Lane, Stack, adam, branch, fit_stack
 
@@ -142,6 +142,46 @@ def test_slopes_by_hand_are_those_of_autograd(data: tuple) -> None:
                 for name, parameter in model.named_parameters():
                     grad = stack._own[name.replace(".", "_")].grad[i]
                     assert torch.allclose(grad, parameter.grad, atol=1e-9), (kind, slope, name)
+
+
+def test_each_layer_by_hand_against_finite_differences() -> None:
+    g = torch.Generator().manual_seed(2)
+
+    def given(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=g, dtype=torch.float64, requires_grad=True)
+
+    def normalised(z: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return batch_norm(z, gain, bias, (torch.zeros(2, 3).double(), torch.ones(2, 3).double()), 0.1, 1e-5)
+
+    channels = given(2, 3, 7), given(2, 3, 1), given(2, 3, 1)
+    assert torch.autograd.gradcheck(normalised, channels)  # by each of its three results
+    assert torch.autograd.gradgradcheck(normalised, channels)
+    assert torch.autograd.gradcheck(project, (given(2, 3, 7), given(2, 3, 7)))
+    for n_in, n_out in ((5, 2), (2, 5)):
+        layer = given(2, n_out, n_in), given(2, n_out, 1), given(2, n_in, 7)
+        assert torch.autograd.gradcheck(linear, layer) and torch.autograd.gradgradcheck(linear, layer)
+    for activation in (torch.nn.SiLU(), torch.nn.Tanh(), torch.nn.Softplus(beta=3)):
+        assert torch.autograd.gradcheck(lambda u, layer=activation: activate(layer, u), (given(4, 5),))
+
+
+def test_batch_norm_by_hand_is_torchs() -> None:
+    """Outputs and running statistics, also far from zero, where a sum of squares alone would have lost the spread."""
+    g = torch.Generator().manual_seed(3)
+    z = torch.randn(2, 3, 50, generator=g) * 0.1 + 1000
+    gain, bias = torch.randn(2, 2, 3, 1, generator=g)
+    ours, torchs = ([torch.zeros(6), torch.ones(6)] for _ in range(2))
+    own = batch_norm(z, gain, bias, (ours[0].view(2, 3), ours[1].view(2, 3)), 0.1, 1e-5)[0]
+    reference = torch.nn.functional.batch_norm(
+        z.double().view(1, 6, 50),
+        *(kept.double() for kept in torchs),
+        gain.flatten().double(),
+        bias.flatten().double(),
+        True,
+    )
+    torch.nn.functional.batch_norm(z.view(1, 6, 50), *torchs, training=True)
+    assert torch.allclose(own.view(1, 6, 50).double(), reference, atol=5e-3)
+    for kept, expected in zip(ours, torchs, strict=True):
+        assert torch.allclose(kept, expected, rtol=1e-4)
 
 
 def test_lai_norm_is_the_factor_and_its_norm(data: tuple) -> None:

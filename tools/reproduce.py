@@ -265,7 +265,9 @@ def command(arguments: list[str]) -> str:
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
-    # For glibc in the processes to come: keep a step's memory for the next one, instead of giving it back and asking again.
+    # For glibc in the processes to come: memory in large pages, and a step's memory kept for the next one, instead of
+    # given back and asked for again.
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
     os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
     options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
