@@ -175,14 +175,21 @@ def train_arms(
     check_count("epochs", epochs)
     where = str(resolve_device(device))
 
-    def job(protocol: str, group: Sequence[int]) -> _Job | None:
-        cells = [_Cell(protocol, arm, seed, pretrain_epochs, epochs) for seed in group for arm in wanted[protocol]]
-        missing = [c for c in cells if store is None or store.get(c.settings(data, where)) is None]
-        return _Job(data, tuple(missing), where, store) if missing else None
+    def cell(protocol: str, arm: Arm, seed: int) -> _Cell:
+        return _Cell(_plain_twin(protocol) if arm == MSE else protocol, arm, seed, pretrain_epochs, epochs)
+
+    def of_group(group: Sequence[int]) -> list[_Job]:
+        cells = dict.fromkeys(
+            cell(protocol, arm, seed) for protocol in wanted for seed in group for arm in wanted[protocol]
+        )
+        missing: dict[str, list[_Cell]] = {}
+        for one in cells:
+            if store is None or store.get(one.settings(data, where)) is None:
+                missing.setdefault(one.protocol, []).append(one)
+        return [_Job(data, tuple(together), where, store) for together in missing.values()]
 
     size = len(chosen) if torch.device(where).type == "cuda" else _seeds_a_job(len(chosen), len(wanted), n_jobs)
-    groups = [chosen[i : i + size] for i in range(0, len(chosen), size)]
-    jobs = [j for group in groups for protocol in wanted if (j := job(protocol, group)) is not None]
+    jobs = [job for i in range(0, len(chosen), size) for job in of_group(chosen[i : i + size])]
     made: dict[_Cell, dict[str, Any]] = {}
     for results in run_parallel(
         _run, [(j,) for j in jobs], n_jobs=n_jobs, progress=progress, costs=[j.cost for j in jobs]
@@ -194,8 +201,8 @@ def train_arms(
         for arm in of_protocol:
             name = f"{arm.name}, α = {arm.alpha:g}" if several and arm != MSE else arm.name
             for seed in chosen:
-                cell = _Cell(protocol, arm, seed, pretrain_epochs, epochs)
-                result = made.get(cell) or (store.get(cell.settings(data, where)) if store is not None else None)
+                run = cell(protocol, arm, seed)
+                result = made.get(run) or (store.get(run.settings(data, where)) if store is not None else None)
                 assert result is not None  # noqa: S101
                 key = {"protocol": protocol, "arm": name, "seed": seed}
                 lams = {"lam": arm.base, "lam_8": arm.last, "alpha": arm.alpha, "seed": seed}
@@ -203,6 +210,12 @@ def train_arms(
                 parts[1].append(pd.DataFrame({**key, **result["curve"]}))
                 parts[2].append({**key, **result["cost"]})
     return Runs(pd.DataFrame(parts[0]), pd.concat(parts[1], ignore_index=True), pd.DataFrame(parts[2]))
+
+
+def _plain_twin(protocol: str) -> str:
+    """The first protocol that trains a network with MSE as this one does: they may differ in their slope."""
+    own = replace(PROTOCOLS[protocol], name="", about="", slope="summed")
+    return next(n for n, p in PROTOCOLS.items() if replace(p, name="", about="", slope="summed") == own)
 
 
 def _seeds_a_job(n_seeds: int, n_protocols: int, n_jobs: int | None) -> int:

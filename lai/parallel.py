@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -41,12 +44,30 @@ def run_parallel(
     results: list = [None] * len(calls)
     bar = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
     parallel = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
-    with tqdm(total=sum(weights), disable=not progress, bar_format=bar) as shown:
+    with tqdm(total=sum(weights), disable=not progress, bar_format=bar) as shown, _ticking(shown):
         for done, (i, result) in enumerate(parallel(delayed(_one)(function, i, c) for i, c in enumerate(calls)), 1):
             results[i] = result
             shown.set_postfix_str(f"{done} of {len(calls)} runs", refresh=False)
             shown.update(weights[i])
     return results
+
+
+@contextmanager
+def _ticking(bar: Any, seconds: float = 5) -> Iterator[None]:
+    """Let a bar's clock go on between calls, which may take minutes."""
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(seconds):
+            bar.refresh()
+
+    thread = threading.Thread(target=tick, daemon=True)
+    if not bar.disable:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
 
 
 def _one(function: Callable, i: int, arguments: tuple) -> tuple[int, object]:

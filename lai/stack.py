@@ -7,7 +7,8 @@ one call per layer, whatever their number; they share nothing else.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -87,6 +88,7 @@ class Stack(nn.Module):
         In training mode BatchNorm divides by the spread of the batch, and updates the running statistics; in
         evaluation mode it uses these. With ``part``, an index of networks, ``x`` and the result are of those alone.
         """
+        twice = x.requires_grad  # somebody wants slopes from autograd, and ours has one backward pass
         for position, layer in enumerate(self._first):
             if isinstance(layer, Standardize):
                 x = (x - self._value(position, "mean", part)) / self._value(position, "std", part)
@@ -95,12 +97,18 @@ class Stack(nn.Module):
                 x = torch.baddbmm(bias, weight, x)
             elif isinstance(layer, nn.BatchNorm1d):
                 gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
-                if self.training:
-                    x = self._batch_norm(position, layer, x, gain, bias, part)[0]
-                else:
+                if not self.training:
                     mean, var = (self._value(position, f"running_{name}", part) for name in ("mean", "var"))
                     scale = gain * (var + layer.eps).rsqrt()
                     x = (x * scale).add_(bias - mean * scale)
+                else:
+                    with self._running(position, layer, part) as (running, momentum):
+                        if twice:
+                            rows, mean, var = x.reshape(1, -1, x.shape[-1]), running[0].view(-1), running[1].view(-1)
+                            values = gain.flatten(), bias.flatten(), True, momentum, layer.eps
+                            x = nn.functional.batch_norm(rows, mean, var, *values).view_as(x)
+                        else:
+                            x = batch_norm(x, gain, bias, None, running, momentum, layer.eps)[0]
             elif not isinstance(layer, nn.Flatten):
                 x = layer(x)
         return x[:, 0]
@@ -118,45 +126,47 @@ class Stack(nn.Module):
             The networks that ``x`` is for; all by default.
         """
         layers: list[Callable[[Tensor], Tensor]] = []  # the chain rule, from the first layer to the last
-        weight = torch.empty(0)  # of the linear layer just passed
+        weight = offset = torch.empty(0)  # of the linear layer just passed
         for position, layer in enumerate(self._first):
             if isinstance(layer, Standardize):
                 mean, std = (self._value(position, name, part) for name in ("mean", "std"))
                 x = (x - mean) / std
                 layers.append(partial(torch.mul, 1 / std))
             elif isinstance(layer, nn.Linear):
-                weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
-                x = linear(weight, bias, x)
+                weight, offset = (self._value(position, name, part) for name in ("weight", "bias"))
+                normed = isinstance(self._first[position + 1], nn.BatchNorm1d)
+                x = linear(weight, None if normed else offset, x)
                 layers.append(partial(torch.matmul, weight.mT))
             elif isinstance(layer, nn.BatchNorm1d):
                 gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
-                x, unit, inverse = self._batch_norm(position, layer, x, gain, bias, part)
+                with self._running(position, layer, part) as (running, momentum):
+                    x, centred, inverse = batch_norm(x, gain, bias, offset, running, momentum, layer.eps)
                 # A factor for each channel costs less on the weights than on the samples.
                 layers[-1] = partial(torch.matmul, (weight * (gain * inverse)).mT)
                 if slope == "summed":
-                    layers.append(partial(project, unit=unit))
+                    layers.append(partial(project, centred=centred, inverse=inverse.detach()))
             elif not isinstance(layer, nn.Flatten):
-                x, rise = activate(layer, x)
-                layers.append(partial(torch.mul, rise))
+                x, chain = activate(layer, x)
+                layers.append(chain)
         k = torch.ones_like(x[:, :, :1])
         for step in reversed(layers):
             k = step(k)
         return x[:, 0], k.expand(-1, -1, x.shape[-1])
 
-    def _batch_norm(
-        self, position: int, layer: nn.BatchNorm1d, x: Tensor, gain: Tensor, bias: Tensor, part: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """:func:`lai.by_hand.batch_norm`, with this stack's running statistics kept up."""
+    @contextmanager
+    def _running(
+        self, position: int, layer: nn.BatchNorm1d, part: Tensor | None
+    ) -> Iterator[tuple[tuple[Tensor, Tensor], float]]:
+        """BatchNorm's running mean and variance (E, n_channels), to be updated in place, and their momentum."""
         whole = [self._kept[f"{position}.running_{name}"] for name in ("mean", "var")]
-        own = [kept if part is None else kept[part] for kept in whole]
-        result = batch_norm(x, gain, bias, (own[0], own[1]), layer.momentum or 0.1, layer.eps)
+        mean, var = (kept if part is None else kept[part] for kept in whole)
+        yield (mean, var), layer.momentum or 0.1
         counts = self._kept[f"{position}.num_batches_tracked"]
         if part is None:
             counts += 1
         else:
             counts[part] += 1
-            whole[0][part], whole[1][part] = own
-        return result
+            whole[0][part], whole[1][part] = mean, var
 
     def _value(self, position: int, name: str, part: Tensor | None) -> Tensor:
         """A layer's parameter or buffer with the networks in front, and a vector as a column (E, n, 1)."""

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import math
+import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import nbformat
+import pytest
 import torch
 
 matplotlib.use("Agg")
@@ -52,6 +55,23 @@ class Run:
         with surroundings({}):
             torch.set_default_dtype(self.dtype)  # as the chapter's first cell left it
             return self._execute(self.source(name).replace(old, new), name)
+
+    def assert_every_inserted_number_is_there(self) -> None:
+        prose = "\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
+        assert set(re.findall(r"\{glue:text\}`([\w-]+)", prose)) == set(self.glued)
+        assert all(type(value) is float and math.isfinite(value) for value in self.glued.values())
+
+    def assert_refused(self, message: str, **where: Any) -> None:
+        """A bad parameter stops a chapter, with an error that begins with ``message``, before anything is computed."""
+        with pytest.raises((ValueError, TypeError), match=f"^{message}"):
+            self.all(**where)
+        assert list(self.printed) in (["parameters"], ["imports", "parameters"]) and not self.glued
+
+    def assert_exercises_begin_unanswered(self) -> None:
+        """The reader's own cells await an answer; the solutions are graded right."""
+        for number in (1, 2):
+            assert self.printed[f"exercise-{number}-answer"] == "No answer yet.\n"
+            assert self.printed[f"exercise-{number}-solution"].endswith("Right.\n")
 
     def _execute(self, source: str, name: str) -> str:
         out = io.StringIO()

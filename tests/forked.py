@@ -5,7 +5,6 @@ and starts a child that does it; then a line that says "kill" or "wait". Prints 
 """
 
 import contextlib
-import dataclasses
 import itertools
 import json
 import os
@@ -18,22 +17,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tqdm
+from few_rows import few_rows
 
 from lai.arms import Arm, train_arms
 from lai.cells import CellStore, fingerprint
-from lai.data import Housing, Split, load_housing
+from lai.data import Housing
 from lai.experiments import Runs
 from tools import reproduce
-
-
-def few_rows() -> Housing:
-    data = load_housing("surrogate")
-    return dataclasses.replace(
-        data,
-        train=Split(data.train.x[:1100], data.train.y[:1100]),
-        val=Split(data.val.x[:300], data.val.y[:300]),
-        test=data.test._replace(x=data.test.x[:300], y=None),
-    )
 
 
 def versions() -> list[Runs]:

@@ -4,8 +4,6 @@ Networks are trained for an epoch here; the committed page has the sizes of its 
 """
 
 import functools
-import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,10 +21,7 @@ CHAPTER = "73_experiments_sampling"
 TINY = {"seeds": 2, "epochs": 1, "n_jobs": 1}
 RESULTS = ROOT / "book" / "results"
 
-
-@pytest.fixture(autouse=True)
-def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAI_DATA", "none")
+pytestmark = pytest.mark.usefixtures("surrogate")
 
 
 @functools.cache
@@ -103,10 +98,7 @@ def test_lai_steps_cost_about_twice_in_products() -> None:
 
 
 def test_every_inserted_number_is_there() -> None:
-    done = tiny()
-    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
-    assert set(re.findall(r"\{glue:text\}`([\w-]+)", prose)) <= set(done.glued)
-    assert all(type(value) is float and math.isfinite(value) for value in done.glued.values())
+    tiny().assert_every_inserted_number_is_there()
 
 
 def test_inserted_numbers_by_another_way(kept: pd.DataFrame) -> None:
@@ -188,10 +180,7 @@ def test_there_is_no_one_rate_of_exchange() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_computed(change: dict[str, Any], message: str) -> None:
-    wrong = Run(CHAPTER, **{**TINY, **change})
-    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
-        wrong.all(until="live-table")
-    assert list(wrong.printed) == ["parameters"] and not wrong.glued
+    Run(CHAPTER, **{**TINY, **change}).assert_refused(message, until="live-table")
 
 
 @pytest.mark.parametrize(
@@ -207,9 +196,7 @@ def test_bad_sizes_stop_before_anything_is_trained(change: dict[str, Any], messa
 
 def test_exercises_grade() -> None:
     done = tiny()
-    assert done.printed["exercise-1-answer"] == done.printed["exercise-2-answer"] == "No answer yet.\n"
-    for number in (1, 2):
-        assert done.printed[f"exercise-{number}-solution"].endswith("Right.\n")
+    done.assert_exercises_begin_unanswered()
     first = functools.partial(done.again, "exercise-1-answer", "my_percentage: float | None = None")
     assert first("my_percentage = 4") == "Right.\n" and first("my_percentage = 6") == "Not yet.\n"
     second = functools.partial(done.again, "exercise-2-answer", "my_lam: float | None = None")

@@ -26,10 +26,7 @@ RESULTS = ROOT / "book" / "results"
 SMALL = {"seeds": 2, "pretrain_epochs": 1, "epochs": 1, "n_jobs": 1, "alpha": 0.2, "device": "cpu"}
 LIST = "λ = 0.1, λ₈ = 0.001"
 
-
-@pytest.fixture(autouse=True)
-def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAI_DATA", "none")
+pytestmark = pytest.mark.usefixtures("surrogate")
 
 
 @functools.cache
@@ -75,10 +72,7 @@ def test_verdicts_on_kept_results_do_not_depend_on_the_readers_lam(lam: float) -
 
 
 def test_every_inserted_number_is_there() -> None:
-    done = small()
-    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
-    assert set(re.findall(r"\{glue:text\}`([\w-]+)", prose)) <= set(done.glued)
-    assert all(type(value) is float and math.isfinite(value) for value in done.glued.values())
+    small().assert_every_inserted_number_is_there()
 
 
 def test_inserted_numbers_by_another_way() -> None:
@@ -236,17 +230,12 @@ def test_sentences_on_tuning() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
-    wrong = Run(CHAPTER, **change)
-    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
-        wrong.all()
-    assert list(wrong.printed) == ["parameters"] and not wrong.glued
+    Run(CHAPTER, **change).assert_refused(message)
 
 
 def test_exercises_run_and_grade() -> None:
     done = small()
-    assert done.printed["exercise-1-answer"] == done.printed["exercise-2-answer"] == "No answer yet.\n"
-    for number in (1, 2):
-        assert done.printed[f"exercise-{number}-solution"].endswith("Right.\n")
+    done.assert_exercises_begin_unanswered()
     closed = functools.partial(done.again, "exercise-1-answer", "my_sensitivity: float | None = None")
     assert closed(f"my_sensitivity = {6 * math.sqrt(2 / math.pi)}") == "Right.\n"
     assert closed("my_sensitivity = 6.0") == closed("my_sensitivity = 9.57") == "Not yet.\n"

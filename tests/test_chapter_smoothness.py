@@ -5,7 +5,6 @@ What it says about the kept results in fixed words is in test_results.py.
 
 import functools
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -20,10 +19,7 @@ from lai.paper import V2_SMOOTHNESS
 CHAPTER = "70_experiments_smoothness"
 SMALL = {"seeds": 2, "pretrain_epochs": 1, "epochs": 2, "n_jobs": 1, "alpha": 0.5}
 
-
-@pytest.fixture(autouse=True)
-def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAI_DATA", "none")
+pytestmark = pytest.mark.usefixtures("surrogate")
 
 
 @functools.cache
@@ -95,10 +91,7 @@ def test_the_verdict_on_shrinking_turns() -> None:
 
 
 def test_every_inserted_number_is_there() -> None:
-    done = small()
-    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
-    assert set(re.findall(r"\{glue:text\}`([\w-]+)", prose)) <= set(done.glued)
-    assert all(type(value) is float and math.isfinite(value) for value in done.glued.values())
+    small().assert_every_inserted_number_is_there()
 
 
 def test_inserted_numbers_by_another_way() -> None:
@@ -141,17 +134,11 @@ def test_three_protocols_beside_the_paper() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
-    wrong = Run(CHAPTER, **change)
-    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
-        wrong.all()
-    assert list(wrong.printed) == ["parameters"] and not wrong.glued
+    Run(CHAPTER, **change).assert_refused(message)
 
 
 def test_exercises_run() -> None:
     done = small()
-    assert done.printed["exercise-1-answer"] == done.printed["exercise-2-answer"] == "No answer yet.\n"
-    assert done.printed["exercise-1-solution"] == "Right.\n" and done.printed["exercise-2-solution"].endswith(
-        "Right.\n"
-    )
+    done.assert_exercises_begin_unanswered()
     measured, said = (float(line.split()[-1]) for line in done.lines("exercise-6-solution"))
     assert measured == pytest.approx(said, rel=0.03)

@@ -6,7 +6,6 @@ Networks are few and small here; the committed page has the sizes of its paramet
 import functools
 import itertools
 import math
-import re
 from typing import Any
 
 import nbformat
@@ -25,10 +24,7 @@ SMALL = {"seeds": 3, "rows": 512, "pretrain_epochs": 20, "epochs": 20, "lams": [
 TINY = {"seeds": 2, "rows": 256, "pretrain_epochs": 1, "epochs": 2, "lams": [0.5], "alphas": [0.25, 1.0]}
 LATER = {"points", "points-paired", "scratch", "scratch-summary"}  # they train more; nothing after them needs them
 
-
-@pytest.fixture(autouse=True)
-def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAI_DATA", "none")
+pytestmark = pytest.mark.usefixtures("surrogate")
 
 
 @functools.cache
@@ -107,10 +103,7 @@ def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_inserted_number_is_there() -> None:
-    done = tiny()
-    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
-    assert set(re.findall(r"\{glue:text\}`([\w-]+)", prose)) == set(done.glued)
-    assert all(type(value) is float and math.isfinite(value) for value in done.glued.values())
+    tiny().assert_every_inserted_number_is_there()
 
 
 def test_inserted_numbers_by_another_way() -> None:
@@ -200,10 +193,7 @@ def test_sentences_on_the_committed_map() -> None:
     ],
 )
 def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
-    wrong = Run(CHAPTER, **change)
-    with pytest.raises((ValueError, TypeError), match=f"^{message}"):
-        wrong.all(leave_out=LATER)
-    assert list(wrong.printed) == ["imports", "parameters"] and not wrong.glued
+    Run(CHAPTER, **change).assert_refused(message, leave_out=LATER)
 
 
 def test_all_cells_run_and_grade() -> None:

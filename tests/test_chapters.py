@@ -28,16 +28,13 @@ QUICK = {
     "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
 }
 
+pytestmark = pytest.mark.usefixtures("surrogate")
+
 
 def results(path: Path) -> list[str]:
     """The text of every output, by cell."""
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     return ["".join(str(output) for output in cell.outputs) for cell in cells]
-
-
-@pytest.fixture(autouse=True)
-def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LAI_DATA", "none")
 
 
 @pytest.mark.parametrize("name", CHAPTERS)

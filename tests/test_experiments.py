@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from few_rows import few_rows
 
 import lai
 from lai import arms
 from lai.arms import MSE, Arm, train_arms
 from lai.cells import CellStore
 from lai.coupling import FixedStatistics, contamination
-from lai.data import Housing, Split, load_housing
+from lai.data import Housing, Split
 from lai.experiments import EXPERIMENTS, planned, run_experiment, with_last
 from lai.paper import V1_SAMPLING, V2_SENSITIVITY, V2_SMOOTHNESS
 from lai.protocols import PROTOCOLS, Protocol
@@ -32,13 +33,7 @@ from lai.reports import (
 @pytest.fixture(scope="module")
 def small() -> Housing:
     """A tenth of the surrogate's rows."""
-    data = load_housing("surrogate")
-    return dataclasses.replace(
-        data,
-        train=Split(data.train.x[:3000], data.train.y[:3000]),
-        val=Split(data.val.x[:700], data.val.y[:700]),
-        test=data.test._replace(x=data.test.x[:2000], y=None),
-    )
+    return few_rows(3000, 700, 2000)
 
 
 FEW = {"seeds": range(2), "pretrain_epochs": 2, "epochs": 2, "device": "cpu"}

@@ -17,7 +17,8 @@ import joblib
 import pandas as pd
 import pytest
 from dask.distributed import Client, LocalCluster
-from forked import few_rows, versions
+from few_rows import few_rows
+from forked import versions
 
 from lai import arms, cells
 from lai.arms import Arm, train_arms

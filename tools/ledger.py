@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lai.claim_queries import Judgement
 from lai.claims import LedgerError, Sources, counts, disagreements, judge, load_ledger, rewritten
+from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,9 +53,7 @@ def write(ledger: Path, sources: Sources) -> None:
     before = ledger.read_text(encoding="utf-8")
     after = rewritten(before, judgements)
     if after != before:
-        partial = ledger.with_suffix(".yml.partial")
-        partial.write_text(after, encoding="utf-8")
-        partial.replace(ledger)
+        replace_texts({ledger: after})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from lai.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
 from lai.protocols import PROTOCOLS
 from lai.reports import reach
 from lai.stats import bootstrap_mean, paired
+from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "book" / "reproducibility.md"
@@ -204,9 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     before = options.page.read_text(encoding="utf-8")
     after = rewritten(before, options.results)
     if options.write and after != before:
-        partial = options.page.with_suffix(".md.partial")
-        partial.write_text(after, encoding="utf-8")
-        partial.replace(options.page)
+        replace_texts({options.page: after})
     differ = [name for (name, old), (_, new) in zip(blocks(before), blocks(after), strict=True) if old != new]
     print(f"{options.page.name}: {', '.join(differ) or 'nothing'} {'was' if options.write else 'is'} out of date")
     return 1 if options.check and differ else 0

@@ -8,7 +8,6 @@ Give the tables first: make reproduce ARGS="strength sampling --seeds 3".
 import argparse
 import contextlib
 import importlib
-import json
 import os
 import platform
 import shlex
@@ -27,6 +26,7 @@ from lai.cells import CellStore, fingerprint
 from lai.data import Housing, load_housing
 from lai.experiments import EXPERIMENTS, Experiment, planned, run_experiment
 from lai.protocols import PROTOCOLS
+from tools.files import replace_texts, table_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -152,31 +152,16 @@ def _lines(path: str) -> list[str]:
 
 
 def write(folder: Path, name: str, runs: Runs, about: dict[str, Any], *, curves: bool) -> None:
-    """The table, its curves averaged over seeds if wanted, and where they come from; each file whole or not at all.
-
-    The table comes last: where it is new, the others are.
-    """
-    texts = {f"{name}.json": json.dumps(about, indent=1, ensure_ascii=False) + "\n"}
+    """The table, its curves averaged over seeds if wanted, and where they come from; all of it or nothing."""
+    texts = {}
     if curves:
         by_epoch = runs.curves.groupby(["protocol", "arm", "epoch"], sort=False)["val_rmse"]
         means = by_epoch.agg(mean="mean", low="min", high="max").reset_index()
-        texts[f"{name}_curves.csv"] = means.to_csv(index=False, float_format="%.4g", lineterminator="\n")
-    texts[f"{name}.csv"] = runs.table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        texts[folder / f"{name}_curves.csv"] = means.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+    texts |= table_texts(folder, name, runs.table, about)
     folder.mkdir(parents=True, exist_ok=True)
-    partials = {folder / file: folder / f"{file}.partial" for file in texts}
-    try:
-        for partial, text in zip(partials.values(), texts.values(), strict=True):
-            with partial.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-    except BaseException:
-        for partial in partials.values():
-            partial.unlink(missing_ok=True)
-        raise
-    for path, partial in partials.items():
-        partial.replace(path)
-        print(path, flush=True)
+    replace_texts(texts)
+    print(*texts, sep="\n", flush=True)
 
 
 @contextlib.contextmanager
@@ -265,11 +250,6 @@ def command(arguments: list[str]) -> str:
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
-    # For glibc in the processes to come: memory in large pages, and a step's memory kept for the next one, instead of
-    # given back and asked for again.
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**30))
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**31))
     options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
     try:
         if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):

@@ -5,7 +5,6 @@ core; the undisturbed runs are those of `make reproduce`, where they are kept.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from lai.data import load_housing
 from lai.experiments import with_last
 from lai.models import MLP
 from lai.protocols import PROTOCOLS, Protocol
+from tools.files import replace_texts, table_texts
 from tools.reproduce import CELLS, RESULTS, environment, seed_range
 
 CHANGE = 1e-6
@@ -84,8 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "seeds": options.seeds,
         **environment(),
     }
-    (options.out / "rounding.csv").write_text(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-    (options.out / "rounding.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+    replace_texts(table_texts(options.out, "rounding", table, about))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ finished is kept under _runs/cells and not computed again.
 """
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ import pandas as pd
 from lai.cells import CellStore
 from lai.data import load_housing
 from lai.recipes import TUNING, search, search_mse
+from tools.files import replace_texts, table_texts
 from tools.reproduce import CELLS, RESULTS, environment, positive
 
 
@@ -47,8 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "wall_seconds": round(time.monotonic() - started),
     }
     for name, table in tables.items():
-        (options.out / f"{name}.csv").write_text(table.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
-        (options.out / f"{name}.json").write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        replace_texts(table_texts(options.out, name, table, about))
 
 
 if __name__ == "__main__":
