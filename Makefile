@@ -22,7 +22,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 # For glibc: memory in large pages, and what a training step used kept for the next one, instead of given back and asked
-# for again. A third of the time of training goes without it.
+# for again; training is slower without.
 GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483648
 export GLIBC_TUNABLES
 
@@ -49,11 +49,9 @@ chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds
 	@$(PY) -m tools.chapter --name "$$NAME" $(GIVEN_LAM) --params "$$PARAMS"
 
 test: env lint ## every check: lint, unit tests, notebooks, reruns, built pages
-	@echo "== unit tests, doctests, tools, reruns, built pages"
-	@$(PY) -m pytest $(SPREAD) --doctest-modules tests lai $(ARGS)
-	@echo "== nbval: every notebook runs, and its verdicts are what is committed"
-	@LAI_DATA=none $(PY) -m pytest $(SPREAD) --nbval-lax --nbval-current-env \
-	  --nbval-cell-timeout=900 notebooks
+	@echo "== unit tests, doctests, tools, reruns, built pages; nbval: every notebook runs, and its verdicts are what is committed"
+	@$(PY) -m pytest $(SPREAD) --doctest-modules --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
+	  tests lai notebooks $(ARGS)
 
 lint: env ## style, types, clean notebooks
 	@echo "== lint"

@@ -5,7 +5,8 @@ sound), ``lam`` (empty for MSE), ``lam_8`` (λ of the last feature), ``alpha``, 
 BatchNorm's running statistics ending in ``_running``. A query judges every protocol and read-out that the table has by itself;
 :func:`combine` makes one verdict of them, so that a claim which stands in some of them only "holds under conditions", and the
 text says in which (:func:`told`). Intervals are 95 % bootstrap intervals of differences paired by seed (:mod:`lai.stats`). Where
-one λ or one list in one protocol would do, they are widened for the number of those that were looked at (Bonferroni).
+one λ or one list in one protocol and read-out would do, they are widened for the number of those that were looked at
+(Bonferroni).
 """
 
 from __future__ import annotations
@@ -161,7 +162,7 @@ class View:
     name: str
     runs: pd.DataFrame
     running: bool
-    protocols: int  # how many the table has
+    beside: int  # how many views the table has, this one included
     kept: dict[tuple[object, ...], pd.Series] = field(default_factory=dict)  # what was asked for before
 
     @property
@@ -230,11 +231,15 @@ def views(table: pd.DataFrame, protocols: Sequence[str] = ()) -> Iterator[View]:
 
     last = table["lam_8"] if "lam_8" in table else pd.Series(np.nan, table.index)
     table = table.assign(lam_8=last.mask(np.isclose(last, table["lam"], rtol=1e-6)))  # only where it differs
-    n = table["protocol"].nunique()
+    both = {
+        protocol: "rmse_running" in runs and not np.allclose(runs["rmse_running"], runs["rmse"])
+        for protocol, runs in table.groupby("protocol", sort=False)
+    }
+    n = len(both) + sum(both.values())
     for protocol, runs in table.groupby("protocol", sort=False):
         if protocols and protocol not in protocols:
             continue
-        two = "rmse_running" in runs and not np.allclose(runs["rmse_running"], runs["rmse"])
+        two = both[protocol]
         yield View(f"{protocol}, recomputed" if two else str(protocol), runs, False, n)
         if two:
             yield View(f"{protocol}, running", runs, True, n)
@@ -283,7 +288,7 @@ def over_versions(
 ) -> Judgement:
     """What the views of both of the paper's tables come to, and ``more`` parts.
 
-    ``judge`` also gets the version, and in how many pairs of protocol and λ the claim is looked for, over both tables.
+    ``judge`` also gets the version, and in how many views and at how many λ of each the claim is looked for, over both tables.
     """
     tables: dict[str, pd.DataFrame] = {}
     parts: list[Part] = []
@@ -297,8 +302,7 @@ def over_versions(
         raise MissingResults("; ".join(part.numbers for part in parts))
 
     def count(version: Version) -> int:
-        plain = (view for view in views(tables[version.name]) if not view.running)
-        return sum(len(view.lams(version.printed, version.alpha)) for view in plain)
+        return sum(len(view.lams(version.printed, version.alpha)) for view in views(tables[version.name]))
 
     places = sum(map(count, have))
     for version in have:
@@ -484,7 +488,7 @@ def _beats(table: pd.DataFrame, alpha: float) -> Judgement:
     def part(view: View) -> tuple[str, str]:
         gap = view.change("rmse", (0.1, None, alpha))
         lower = f"lower in {int((gap < 0).sum())} of {len(gap)} seeds"
-        return below(gap, 0, view.protocols), f"RMSE {_interval(gap, '+.4f')} against MSE, {lower}"
+        return below(gap, 0, view.beside), f"RMSE {_interval(gap, '+.4f')} against MSE, {lower}"
 
     return over_views(table, part)
 
@@ -710,25 +714,52 @@ def trade(results: Results) -> Judgement:
     return over_versions(results, part)
 
 
+def shrunk(results: Results, view: View, version: Version, c: np.ndarray) -> np.ndarray:
+    """The RMSE of the view's MSE networks with outputs shrunk to ``c``, seed by seed, as measured on them."""
+    experiment = EXPERIMENTS[version.table]
+    study = results.table("shrinking")
+    # Its MSE runs are those of the published protocol.
+    protocol = "published" if view.protocol == "corrected" else view.protocol
+    own = study[
+        (study["protocol"] == protocol)
+        & (study["epochs"] == experiment.pretrain_epochs + experiment.epochs)
+        & (study["readout"] == ("running" if view.running else "recomputed"))
+    ].set_index("seed")
+    mse = view.values("rmse", None)
+    if not mse.index.isin(own.index).all():
+        raise MissingResults(f"shrinking.csv has not every MSE run of {view.name}, {version.name}")
+    own = own.loc[mse.index]
+    return np.asarray(shrunken_rmse(mse.to_numpy(), own["variance_val"].to_numpy(), c, own["covariance"].to_numpy()))
+
+
+def _against_shrinking(
+    results: Results, view: View, version: Version, metric: str, power: float, sign: int
+) -> tuple[str, str]:
+    """Whether arms with less of a metric than MSE have more error (sign 1) or less (-1) than MSE's outputs shrunk to as
+    much of it; the metric falls as c to ``1 / power``."""
+    words, numbers = [], []
+    for lam in view.lams(view.runs["lam"].dropna().unique(), version.alpha):
+        arm = (lam, None, version.alpha)
+        if below(view.change(metric, arm), 0) != "holds":
+            continue
+        c = (view.values(metric, *arm).to_numpy() / view.values(metric, None).to_numpy()) ** power
+        dearer = view.values("rmse", *arm).to_numpy() - shrunk(results, view, version, c)
+        words.append(below(-sign * dearer, 0))
+        numbers.append(f"λ = {lam:g}: RMSE {_interval(dearer, '+.4f')} against it")
+    return some_of(words) if words else "not testable", "; ".join(numbers)
+
+
 @query
 def shrinking(results: Results) -> Judgement:
     """Each arm whose variance is below MSE's has more error than the MSE model shrunk to the same variance.
 
-    Likewise the paper's own columns, one run, by more than the rounding of what is printed.
+    Likewise the paper's own columns, one run, by more than the rounding of what is printed, if outputs and residuals of its
+    MSE model were uncorrelated.
     """
 
     def part(view: View, version: Version, places: int) -> tuple[str, str]:
-        rmse, variance = (view.values(metric, None).to_numpy() for metric in ("rmse", "variance"))
-        words, numbers = [], []
-        for lam in view.lams(view.runs["lam"].dropna().unique(), version.alpha):
-            arm = (lam, None, version.alpha)
-            if below(view.change("variance", arm), 0) != "holds":
-                continue
-            shrunken = shrunken_rmse(rmse, variance, view.values("variance", *arm).to_numpy())
-            dearer = view.values("rmse", *arm).to_numpy() - shrunken
-            words.append(below(-dearer, 0))
-            numbers.append(f"λ = {lam:g}: RMSE {_interval(dearer, '+.4f')} against it")
-        return some_of(words) if words else "not testable", "; ".join(numbers) or "no arm has a lower variance"
+        word, numbers = _against_shrinking(results, view, version, "variance", 0.5, 1)
+        return word, numbers or "no arm has a lower variance"
 
     parts = []
     for version in TRADES:
@@ -737,7 +768,7 @@ def shrinking(results: Results) -> Judgement:
         for lam, (error, wanted) in version.printed.items():
             if lam is None or wanted >= variance:
                 continue
-            dearer = error - float(shrunken_rmse(rmse, variance, wanted))
+            dearer = error - float(shrunken_rmse(rmse, variance, (wanted / variance) ** 0.5))
             words.append("holds" if dearer > 1e-4 else "fails" if dearer < -1e-4 else "not shown")
             numbers.append(f"λ = {lam:g}: RMSE {dearer:+.4f} against it")
         parts.append(Part(f"the paper's figures, {version.name}", some_of(words), "; ".join(numbers)))
@@ -749,17 +780,8 @@ def shrinking_slopes(results: Results) -> Judgement:
     """Each arm whose slopes are below MSE's has less error than the MSE model shrunk until its slopes are as small."""
 
     def part(view: View, version: Version, places: int) -> tuple[str, str]:
-        rmse, variance, slope = (view.values(metric, None).to_numpy() for metric in ("rmse", "variance", "rms_k"))
-        words, numbers = [], []
-        for lam in view.lams(view.runs["lam"].dropna().unique(), version.alpha):
-            arm = (lam, None, version.alpha)
-            if below(view.change("rms_k", arm), 0) != "holds":
-                continue
-            c = view.values("rms_k", *arm).to_numpy() / slope
-            dearer = view.values("rmse", *arm).to_numpy() - shrunken_rmse(rmse, variance, c * c * variance)
-            words.append(below(dearer, 0))
-            numbers.append(f"λ = {lam:g}: RMSE {_interval(dearer, '+.4f')} against it")
-        return some_of(words) if words else "not testable", "; ".join(numbers) or "no arm has smaller slopes"
+        word, numbers = _against_shrinking(results, view, version, "rms_k", 1.0, -1)
+        return word, numbers or "no arm has smaller slopes"
 
     return over_versions(results, part)
 
@@ -938,7 +960,7 @@ def _tuned_lists(results: Results) -> str:
         for view in views(results.table("lists")):
             arms = view.lists()
             for arm in arms:
-                cut, cost, n = view.share("s_8", arm), view.share("rmse", arm), len(arms) * view.protocols
+                cut, cost, n = view.share("s_8", arm), view.share("rmse", arm), len(arms) * view.beside
                 if all_of([below(cut, -0.2, n), below(cost, STABLE, n)]) == "holds":
                     lam, last, alpha = arm
                     found.append(
@@ -971,7 +993,7 @@ def _best_list(results: Results, price: Callable[[View, tuple[float, float, floa
         arms = view.lists()
         if not arms:
             raise MissingResults("the table has no list of λ")
-        n = len(arms) * view.protocols
+        n = len(arms) * view.beside
         words = [
             all_of(ask() for ask in (partial(price, view, arm, n), partial(below, view.share("s_8", arm), -0.1, n)))
             for arm in arms
@@ -1007,7 +1029,7 @@ def list_performance(results: Results) -> Judgement:
         if not gaps:
             raise MissingResults("the table has no list of λ")
         best = min(gaps.values(), key=lambda gap: float(gap.mean()))
-        word = any_of([below(gap, 0, len(gaps) * view.protocols) for gap in gaps.values()])
+        word = any_of([below(gap, 0, len(gaps) * view.beside) for gap in gaps.values()])
         return word, f"the best of {len(gaps)}: RMSE {_interval(best)}"
 
     return over_views(results.table("lists"), part)
@@ -1063,7 +1085,8 @@ def evenly(results: Results) -> Judgement:
 
 @query
 def learning_rate(results: Results) -> Judgement:
-    """One gradient a thousand times as large moves an Adam step by less than five learning rates, and no later one by more."""
+    """One gradient a thousand times as large moves an Adam step by less than twenty learning rates, nor a later step, and
+    no plain step is small for long after it."""
     weight = torch.zeros(1, requires_grad=True)
     adam, moved = torch.optim.Adam([weight], lr=1.0), []
     for step in range(1200):

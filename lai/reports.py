@@ -270,44 +270,49 @@ def lam_with_effect(table: pd.DataFrame, protocol: str, variance_ratio: float) -
 
 
 def shrunken_rmse(
-    rmse: float | np.ndarray, variance: float | np.ndarray, wanted: float | np.ndarray
+    rmse: float | np.ndarray,
+    variance: float | np.ndarray,
+    c: float | np.ndarray,
+    covariance: float | np.ndarray = 0.0,
 ) -> float | np.ndarray:
-    """The RMSE of a model whose outputs are drawn towards their mean until their variance is ``wanted``.
+    """The RMSE of a model whose outputs are drawn towards their mean, to ``c`` times their distance from it.
 
-    Outputs times c about their mean have variance c² v. If the errors are uncorrelated with the outputs, which least
-    squares brings about on training data, the mean squared error grows by (1 − c)² v. No training is needed for this:
-    it is the price at which any lower variance of the outputs can be had.
+    Every slope is then c times what it was, and the variance of the outputs c² times. No training is needed for this: it is
+    the price at which any lower variance of the outputs can be had.
 
     Parameters
     ----------
     rmse, variance : float or array
-        Of the model as it is, in units of the target, and squared; variance above 0.
-    wanted : float or array
-        A variance, 0 or more. Above ``variance`` it is one of stretched outputs, and the formula is the same.
+        Of the model as it is, and of its outputs, on the same rows; in units of the target, and squared.
+    c : float or array
+        0 or more; above 1 the outputs are stretched, and the formula is the same.
+    covariance : float or array
+        Of outputs and residuals y - ŷ on these rows. 0 after least squares on the training rows; above 0 for a model whose
+        outputs vary less than they should.
 
     Returns
     -------
     float or array
-        sqrt(rmse² + (1 − c)² variance), with c² = wanted / variance.
+        sqrt(rmse² + (1 - c)² variance + 2 (1 - c) covariance)
 
     Raises
     ------
     ValueError
-        If a variance is not positive, or a wanted one negative.
+        If a variance or c is negative.
 
     Source: ours, to have something to compare the paper's trade with (version 1, section 4; version 2, section 6.1).
 
     Examples
     --------
-    >>> shrunken_rmse(1.2, 1.0, 0.25)  # c = 1/2
+    >>> shrunken_rmse(1.2, 1.0, 0.5)
     1.3
-    >>> shrunken_rmse(np.array([0.6, 0.8]), 1.0, [1.0, 0.16]).tolist()
+    >>> shrunken_rmse(np.array([0.6, 0.8]), 1.0, [1.0, 0.4]).tolist()
     [0.6, 1.0]
     """
-    before, after = np.asarray(variance, dtype=float), np.asarray(wanted, dtype=float)
-    if not (before > 0).all() or not (after >= 0).all():
-        raise ValueError(f"variance = {variance!r}, wanted = {wanted!r}: must be above 0, and 0 or more")
-    out = np.sqrt(np.square(rmse) + np.square(np.sqrt(before) - np.sqrt(after)))
+    spread, share = np.asarray(variance, dtype=float), np.asarray(c, dtype=float)
+    if not (spread >= 0).all() or not (share >= 0).all():
+        raise ValueError(f"variance = {variance!r}, c = {c!r}: must be 0 or more")
+    out = np.sqrt(np.square(rmse) + np.square(1 - share) * spread + 2 * (1 - share) * np.asarray(covariance))
     return out if out.ndim else float(out)
 
 

@@ -37,6 +37,7 @@ def training_steps(recipe: Protocol, x: Tensor, y: Tensor, lam: float) -> dict[s
         "plain": MSE. "double backward": the L2 Lai MSE with slopes from autograd, whose graph is kept and differentiated
         again. "written out": the same with the slopes of :meth:`lai.stack.Stack.value_and_slope` and one backward pass.
         All three share one network and Adam. In the corrected protocol the second has the summed slope; it costs as much.
+        With BatchNorm the second takes torch's, which can be differentiated twice, and the others that of :mod:`lai.by_hand`.
 
     Source: paper, version 1, section 5 ("additional training costs relative to MSE").
     """

@@ -103,7 +103,9 @@ def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_every_inserted_number_is_there() -> None:
-    tiny().assert_every_inserted_number_is_there()
+    done = tiny()
+    done.assert_every_inserted_number_is_there()
+    assert done.glued.keys() <= done.inserted()  # and none in vain
 
 
 def test_inserted_numbers_by_another_way() -> None:

@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from tools import chapter
 
@@ -54,11 +56,17 @@ def test_chapter_follows_lam(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("name", "lam"), zip(CHAPTERS, itertools.cycle(["-1", "nan"])))
 def test_plain_papermill_stops_at_a_wrong_lam(name: str, lam: str, tmp_path: Path) -> None:
     source, output = ROOT / "notebooks" / f"{name}.ipynb", tmp_path / "out.ipynb"
-    command = [sys.executable, "-m", "papermill", str(source), str(output), "-p", "lam", lam]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "λ must be" in done.stderr and "lam" in done.stderr
+    with pytest.raises(PapermillExecutionError) as stopped:
+        papermill.execute_notebook(source, output, {"lam": float(lam)}, cwd=ROOT, progress_bar=False)
+    assert "λ must be" in stopped.value.evalue and "lam" in stopped.value.evalue
     cells = [cell for cell in nbformat.read(output, as_version=4).cells if cell.cell_type == "code"]
     failed = next(n for n, cell in enumerate(cells) if any(item.output_type == "error" for item in cell.outputs))
     tags = [cell.metadata.get("tags", []) for cell in cells]
     assert failed <= tags.index(["injected-parameters"]) + 2, "something was computed before λ was checked"
+
+
+def test_papermills_own_command(tmp_path: Path) -> None:
+    source, output = ROOT / "notebooks" / f"{CHAPTERS[0]}.ipynb", tmp_path / "out.ipynb"
+    command = [sys.executable, "-m", "papermill", str(source), str(output), "-p", "lam", "-1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "λ must be" in done.stderr and "lam" in done.stderr

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import json
 import re
 import shutil
@@ -391,6 +392,8 @@ def test_claims_of_both_versions_read_both_tables(tmp_path: Path, name: str) -> 
         "smoothness": table(rising, falling),
         "strength": table(flat, flat, alpha=1.0, lams=(*LAMS, 1e-4), noise=0.001),
     }
+    if "shrinking" in name:
+        study().to_csv(tmp_path / "shrinking.csv", index=False)
     assert ask(tmp_path, name, smoothness=both["smoothness"]) in ("holds", "fails", "holds under conditions")
     alone = QUERIES[name](Results(tmp_path))
     assert "V1: not testable (strength.csv is not among the results)." in alone.numbers
@@ -418,39 +421,73 @@ def test_at_the_maximum_means_within_the_bound(tmp_path: Path) -> None:
     assert ask(tmp_path, "max_accuracy", smoothness=table(error, falling)) == "fails"
 
 
-def shrunken(lam: float | None) -> float:
-    return float(shrunken_rmse(0.7, falling(None), falling(lam)))
+def study(covariance: float = 0.0) -> pd.DataFrame:
+    """What was measured on MSE networks whose outputs vary as those of ``table`` do."""
+    keys = itertools.product(("published", "sound"), (200, 500), range(10), ("running", "recomputed"))
+    rows = pd.DataFrame(keys, columns=["protocol", "epochs", "seed", "readout"])
+    return rows.assign(variance_val=falling(None), covariance=covariance)
 
 
-@pytest.mark.parametrize(
-    ("off", "word"),
-    [(0.01, "holds"), (-0.01, "fails"), (0.0, "not shown")],
-)
-def test_shrinking_as_the_cheaper_way(tmp_path: Path, off: float, word: str) -> None:
+def cost_of(c: float, covariance: float) -> float:
+    return float(shrunken_rmse(0.7, falling(None), c, covariance))
+
+
+WORDS = [(0.01, "holds"), (-0.01, "fails"), (0.0, "not shown")]
+
+
+@pytest.mark.parametrize("covariance", [0.0, 0.05])
+@pytest.mark.parametrize(("off", "word"), WORDS)
+def test_shrinking_as_the_cheaper_way(tmp_path: Path, off: float, word: str, covariance: float) -> None:
     """Arms that cost more than shrinking, less, and as much."""
-    made = table(lambda lam: shrunken(lam) + (off if lam else 0), falling, noise=1e-4 if off else 1e-3)
-    ask(tmp_path, "shrinking", smoothness=made)
+
+    def error(lam: float | None) -> float:
+        return cost_of((falling(lam) / falling(None)) ** 0.5, covariance) + (off if lam else 0)
+
+    made = table(error, falling, noise=1e-4 if off else 1e-3)
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=study(covariance))
     said = QUERIES["shrinking"](Results(tmp_path)).numbers
     assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
     assert "The paper's figures, v2: holds under conditions (" in said  # at λ = 0.1 the printed error is below MSE's
 
 
-@pytest.mark.parametrize(("off", "word"), [(-0.01, "holds"), (0.01, "fails"), (0.0, "not shown")])
-def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str) -> None:
+@pytest.mark.parametrize("covariance", [0.0, 0.05])
+@pytest.mark.parametrize(("off", "word"), WORDS)
+def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str, covariance: float) -> None:
     """The made slopes are 0.8 for MSE and fall as the variance does, so they ask for a smaller one than the arms have."""
 
     def error(lam: float | None) -> float:
-        c = falling(lam) / falling(None)
-        return float(shrunken_rmse(0.7, falling(None), c * c * falling(None))) + (off if lam else 0)
+        return cost_of(falling(lam) / falling(None), covariance) - (off if lam else 0)
 
-    ask(tmp_path, "shrinking_slopes", smoothness=table(error, falling, noise=1e-4 if off else 1e-3))
+    made = table(error, falling, noise=1e-4 if off else 1e-3)
+    ask(tmp_path, "shrinking_slopes", smoothness=made, shrinking=study(covariance))
     said = QUERIES["shrinking_slopes"](Results(tmp_path)).numbers
     assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
 
 
+def test_shrinking_takes_the_networks_of_its_table_and_read_out(tmp_path: Path) -> None:
+    """What was measured on others, on fewer or not at all is no evidence."""
+    made = table(lambda lam: 0.7 + (0.01 if lam else 0), falling)
+    right = study(0.05)
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=right)
+    want = QUERIES["shrinking"](Results(tmp_path)).numbers
+    others = right.assign(covariance=right["covariance"].where(right["epochs"] == 200, 9.0))
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=others)
+    assert QUERIES["shrinking"](Results(tmp_path)).numbers == want
+    running = right.assign(covariance=right["covariance"].where(right["readout"] == "recomputed", 9.0))
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=running)
+    said = QUERIES["shrinking"](Results(tmp_path)).numbers
+    assert "Sound, v2: holds" in want and "Sound, v2: holds" in said
+    assert "Corrected, running, v2: holds" in want and "Corrected, running, v2: fails" in said
+    for spoilt in (right[right["seed"] < 9], right[right["protocol"] == "sound"]):
+        ask(tmp_path, "shrinking", smoothness=made, shrinking=spoilt)
+        assert "Published, recomputed, v2" not in QUERIES["shrinking"](Results(tmp_path)).numbers
+    (tmp_path / "shrinking.csv").unlink()
+    assert QUERIES["shrinking"](Results(tmp_path)).verdict == "not testable"
+
+
 def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:
     made = table(rising, lambda lam: 1.6 - falling(lam))
-    ask(tmp_path, "shrinking", smoothness=made)
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=study())
     assert "Sound, v2: not testable (no arm has a lower variance)." in QUERIES["shrinking"](Results(tmp_path)).numbers
     one = table(rising, lambda lam: falling(lam) if lam == 0.001 else 0.8)
     ask(tmp_path, "shrinking", smoothness=one)
@@ -459,20 +496,19 @@ def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:
 
 
 def test_the_error_of_shrunken_outputs() -> None:
-    """The formula against outputs that are in fact shrunk, with errors uncorrelated with them."""
+    """The formula against outputs that are in fact shrunk."""
     rng = np.random.default_rng(0)
     outputs = rng.normal(2.0, 0.9, 5000)
-    errors = rng.normal(0.05, 0.7, 5000)
-    spread = outputs - outputs.mean()
-    errors -= spread * (errors @ spread) / (spread @ spread)
-    target = outputs - errors
+    target = 0.3 + 1.2 * outputs + rng.normal(0, 0.7, 5000)
+    covariance = np.cov(outputs, target - outputs, bias=True)[0, 1]
+    assert covariance > 0.1
     for c in (1.0, 0.8, 0.1, 1.3):
-        drawn = outputs.mean() + c * spread
-        expected = np.sqrt(np.square(drawn - target).mean())
-        rmse = np.sqrt(np.square(errors).mean())
-        assert shrunken_rmse(rmse, outputs.var(), drawn.var()) == pytest.approx(expected)
-    with pytest.raises(ValueError, match="above 0"):
-        shrunken_rmse(0.7, 0.0, 0.5)
+        drawn = outputs.mean() + c * (outputs - outputs.mean())
+        rmse, expected = (np.sqrt(np.square(kind - target).mean()) for kind in (outputs, drawn))
+        assert shrunken_rmse(rmse, outputs.var(), c, covariance) == pytest.approx(expected)
+    for variance, c in ((-0.1, 0.5), (0.1, -0.5), (np.array([0.1, -0.1]), 0.5)):
+        with pytest.raises(ValueError, match="must be 0 or more"):
+            shrunken_rmse(0.7, variance, c)
 
 
 def rounding(moved: float) -> pd.DataFrame:

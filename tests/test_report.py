@@ -67,10 +67,22 @@ def test_a_shared_run_is_counted_once(tmp_path: Path) -> None:
         runs = {"protocol": "sound", "arm": ["MSE", "λ = 0.1" if name != "sampling" else "λ = 0.1, α = 0.5"]}
         pd.DataFrame({**runs, "alpha": [0.0, 0.5], "seed": 0}).to_csv(tmp_path / f"{name}.csv", index=False)
         about = {"cpu_seconds": {"sound": 20.0}, "epochs": "5" if name in ("strength", "sampling") else "2"}
-        about |= {"wall_seconds_of_last_call": 0, "peak_mb": 9, "device": "cpu"}
+        about |= {"wall_seconds_of_last_call": 90, "tables_of_last_call": [name], "peak_mb": 9, "device": "cpu"}
         (tmp_path / f"{name}.json").write_text(json.dumps(about))
-    last = report.costs(tmp_path).splitlines()[-1]
+    *_, last, _, calls = report.costs(tmp_path).splitlines()
     assert "| all, each run once | 0 | 0 | 40 |" in last
+    assert calls.count("2 min") == 5
+
+
+def test_mse_runs_of_two_protocols_are_one(tmp_path: Path) -> None:
+    runs = pd.DataFrame({"protocol": ["published"] * 2 + ["corrected"] * 2, "arm": ["MSE", "λ = 0.1"] * 2, "seed": 0})
+    for name in report.EXPERIMENTS:
+        runs.assign(alpha=[0.0, 0.5] * 2).to_csv(tmp_path / f"{name}.csv", index=False)
+        about = {"cpu_seconds": {"published": 20.0, "corrected": 30.0}, "epochs": "2", "peak_mb": 9, "device": "cpu"}
+        about |= {"wall_seconds_of_last_call": 90, "tables_of_last_call": list(report.EXPERIMENTS)}
+        (tmp_path / f"{name}.json").write_text(json.dumps(about))
+    *_, last, _, calls = report.costs(tmp_path).splitlines()
+    assert "| all, each run once | 20 | 15 | 0 |" in last and calls.count("2 min") == 1
 
 
 def test_links_and_commands_are_real() -> None:

@@ -68,11 +68,11 @@ def test_published_protocol_does_not_show_the_order_of_the_errors(table: pd.Data
 
 
 def test_a_lower_error_comes_and_goes_with_the_readout(table: pd.DataFrame) -> None:
-    """Page: at λ = 0.01 the published protocol's error is below MSE's, mostly in one seed, and not with running statistics."""
+    """Page: at λ = 0.01 the published protocol's error is below MSE's, mostly in one seed, and above with running statistics."""
     runs = table.query("protocol == 'published'")
     recomputed, running = (paired(runs, metric, "λ = 0.01", "MSE") for metric in ("rmse", "rmse_running"))
     assert bootstrap_mean(recomputed).high < 0 < bootstrap_mean(running).high
-    assert recomputed.min() / recomputed.sum() > 0.5 and abs(running.mean()) < 0.2 * abs(recomputed.mean())
+    assert recomputed.min() / recomputed.sum() > 0.5 and running.mean() > 0
 
 
 def test_other_splits_move_all_arms_alike() -> None:
@@ -106,7 +106,8 @@ def test_the_grid_beside_the_sound_protocol() -> None:
 def test_the_papers_gap_at_a_tenth_is_within_its_own_spread(table: pd.DataFrame) -> None:
     """Intro and page: the paired difference spreads several times as far as the gap, with either sign."""
     gap = V2_SMOOTHNESS[None][0] - V2_SMOOTHNESS[0.1][0]
-    assert bootstrap_mean(paired(table.query("protocol == 'published'"), "rmse_running", "λ = 0.1", "MSE")).high < 0
+    running = bootstrap_mean(paired(table.query("protocol == 'published'"), "rmse_running", "λ = 0.1", "MSE"))
+    assert running.low < 0 < running.high  # "zero inside as well"
     differences = paired(table.query("protocol == 'published'"), "rmse", "λ = 0.1", "MSE")
     assert differences.std(ddof=1) > 3 * gap and differences.min() < 0 < differences.max()
 

@@ -105,20 +105,26 @@ def arms(folder: Path) -> str:
 
 def costs(folder: Path) -> str:
     """The compute card; its last line counts a run that tables share once."""
-    rows, once = [], {}
-    for name, about in provenance(folder).items():
+    rows: list[list[str]] = []
+    once: dict[tuple, float] = {}
+    about_all = provenance(folder)
+    for name, about in about_all.items():
         seconds = about["cpu_seconds"]
         table = pd.read_csv(folder / f"{name}.csv")
         for run in table[["protocol", "arm", "alpha", "seed"]].itertuples(index=False):
             arm = str(run.arm).removesuffix(f", α = {run.alpha:g}")
             of_protocol = (table["protocol"] == run.protocol).sum()
-            once[about["epochs"], run.protocol, arm, run.alpha, run.seed] = seconds[run.protocol] / of_protocol
-        wall = f"{about['wall_seconds_of_last_call']:,} s"
-        rows.append([linked(name), *_seconds(seconds), wall, f"{about['peak_mb']} MiB, {about['device']}"])
+            trained = "published" if arm == "MSE" and run.protocol == "corrected" else run.protocol  # one run for both
+            once.setdefault((about["epochs"], trained, arm, run.alpha, run.seed), seconds[run.protocol] / of_protocol)
+        rows.append([linked(name), *_seconds(seconds), f"{about['peak_mb']} MiB, {about['device']}"])
     whole = {protocol: sum(s for key, s in once.items() if key[1] == protocol) for protocol in PROTOCOLS}
-    rows.append(["all, each run once", *_seconds(whole), "", ""])
-    head = ["table", *PROTOCOLS, "together", "last call", "memory, on"]
-    return markdown(head, rows)
+    rows.append(["all, each run once", *_seconds(whole), ""])
+    calls = {(*about["tables_of_last_call"], about["wall_seconds_of_last_call"]) for about in about_all.values()}
+    said = [
+        f"`make reproduce` for {', '.join(tables)}: {wall / 60:.0f} min." for *tables, wall in sorted(calls, key=str)
+    ]
+    head = ["table", *PROTOCOLS, "together", "memory, on"]
+    return "\n\n".join([markdown(head, rows), "Wall time of the last call. " + " ".join(said)])
 
 
 def _seconds(seconds: Mapping[str, float]) -> list[str]:
@@ -171,7 +177,7 @@ def linked(name: str) -> str:
     return name
 
 
-CHAPTERS = {"lists": "sensitivity", "sampling": "strength"}
+CHAPTERS = {"lists": "sensitivity"}
 """Where a table is shown that has no chapter of its own."""
 
 
