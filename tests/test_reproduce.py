@@ -433,6 +433,14 @@ def test_two_dask_workers_give_the_same_bits(
     assert set(spread.cost["peak_mb"]) and len(spread.cost) == len(alone.cost)
 
 
+def test_ray_gives_the_same_bits(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="Ray is optional and large")
+    for name, more in (("here", []), ("ray", ["--ray", "local"])):
+        done = subprocess.run(call(tmp_path / name, *more), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert without_costs(tmp_path / "here" / "cells") == without_costs(tmp_path / "ray" / "cells")
+
+
 # --- what is not reused ---------------------------------------------------------------------------------------
 
 SETTINGS: dict[str, Any] = {"seeds": [0], "pretrain_epochs": 1, "epochs": 1, "device": "cpu"}

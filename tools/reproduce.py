@@ -184,10 +184,13 @@ def backend(options: argparse.Namespace) -> Iterator[None]:
             try:
                 ray = importlib.import_module("ray")  # optional, and not pinned: it is large
                 register_ray = importlib.import_module("ray.util.joblib").register_ray
+                ray_backend = importlib.import_module("ray.util.joblib.ray_backend").RayBackend
             except ImportError:
                 raise ValueError("--ray: Ray is not installed here; pip install ray") from None
             ray.init(address=None if options.ray == "local" else options.ray)
             register_ray()
+            # It inherits "no results one by one" from joblib's process pools, which Ray's own pool does not need.
+            ray_backend.supports_return_generator = True
             stack.enter_context(joblib.parallel_config(backend="ray"))
         yield
 
