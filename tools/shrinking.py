@@ -32,7 +32,8 @@ def study(data: Housing, protocol: str, epochs: int, seeds: Sequence[int]) -> pd
     recipe = PROTOCOLS[protocol]
     stack = Stack([recipe.model(data.train.x, seed) for seed in seeds])
     options: dict[str, Any] = {"epochs": epochs, "batch_size": min(recipe.batch_size, len(data.train.x))}
-    fit_stack(stack, adam(stack, recipe.lr), tuple(data.train), [Lane(seed) for seed in seeds], **options)
+    train = (data.train.x, data.train.y)
+    fit_stack(stack, adam(stack, recipe.lr), train, [Lane(seed) for seed in seeds], **options)
     rows = []
     for seed, model in zip(seeds, stack.models(), strict=True):
         key = {"protocol": protocol, "epochs": epochs, "seed": seed}
