@@ -68,7 +68,7 @@ def test_published_protocol_does_not_show_the_order_of_the_errors(table: pd.Data
 
 
 def test_a_lower_error_comes_and_goes_with_the_readout(table: pd.DataFrame) -> None:
-    """Page: at λ = 0.01 the published protocol's error is below MSE's, mostly in one seed, and above with running statistics."""
+    """Page and ledger (generalise): at λ = 0.01 the published protocol's error is below MSE's, mostly in one seed, and above with running statistics."""
     runs = table.query("protocol == 'published'")
     recomputed, running = (paired(runs, metric, "λ = 0.01", "MSE") for metric in ("rmse", "rmse_running"))
     assert bootstrap_mean(recomputed).high < 0 < bootstrap_mean(running).high
