@@ -9,7 +9,8 @@ import pytest
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Iterator[None]:
     before = os.environ.get("LAI_DATA")
-    os.environ["LAI_DATA"] = "none"  # the kernel, started with a notebook's first cell, inherits it
+    # The kernel starts with a notebook's first cell, and inherits it.
+    os.environ["LAI_DATA"] = "none"
     try:
         return (yield)
     finally:
