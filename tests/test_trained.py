@@ -22,7 +22,8 @@ def test_networks_are_those_of_the_tables(data: Housing, protocol: str) -> None:
     kept = train_and_keep(data, protocol, arms, seed=1, epochs=1)
     runs = run_experiment(data, "strength", arms={protocol: arms}, seeds=[1], epochs=1, device="cpu")
     pd.testing.assert_frame_equal(kept.table, runs.table, check_exact=True)
-    pd.testing.assert_frame_equal(kept.curves, runs.curves, check_exact=True)
+    # On the way they were validated in stacks of other sizes, whose products over all rows at once may round differently.
+    pd.testing.assert_frame_equal(kept.curves, runs.curves, rtol=1e-6)
     for row in kept.table.itertuples():
         model = kept.models[str(row.arm)]
         assert not model.training
