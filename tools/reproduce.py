@@ -152,7 +152,7 @@ def _lines(path: str) -> list[str]:
 
 
 def write(folder: Path, name: str, runs: Runs, about: dict[str, Any], *, curves: bool) -> None:
-    """The table, its curves averaged over seeds if wanted, and where they come from; all of it or nothing."""
+    """The table, its curves averaged over seeds if wanted, and where they come from; each file whole or not at all."""
     texts = {}
     if curves:
         by_epoch = runs.curves.groupby(["protocol", "arm", "epoch"], sort=False)["val_rmse"]
