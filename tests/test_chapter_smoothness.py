@@ -5,6 +5,7 @@ What it says about the kept results in fixed words is in test_results.py.
 
 import functools
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import pandas as pd
 import pytest
 from chapter_run import ROOT, Run, committed_verdicts
 
+from lai.claim_queries import QUERIES, Results
 from lai.data import load_housing
 from lai.experiments import run_experiment
 from lai.paper import V2_SMOOTHNESS
+from lai.reports import shrunken_rmse
 
 CHAPTER = "70_experiments_smoothness"
 SMALL = {"seeds": 2, "pretrain_epochs": 1, "epochs": 2, "n_jobs": 1, "alpha": 0.5}
@@ -73,6 +76,26 @@ def test_shrinking_by_another_way() -> None:
     assert small().names["excess"]["corrected", "λ = 0.01"]["rms_k"].mean == pytest.approx(dearer)
     share = (on["covariance"] / on["variance_val"]).mean()
     assert small().glued["covariance-published"] == pytest.approx(share)
+
+
+def test_sentences_on_shrinking() -> None:
+    """The page's reading of its table, and what README and introduction say of all tables."""
+    excess, glued = small().names["excess"], small().glued
+    for lam in ("0.1", "0.01", "0.001"):  # "in the sound protocol at every λ"
+        assert excess["sound", f"λ = {lam}"]["variance"].low > 0 > excess["sound", f"λ = {lam}"]["rms_k"].high
+    corrected = {lam: excess["corrected", f"λ = {lam}"]["variance"] for lam in ("0.01", "0.001")}
+    assert corrected["0.01"].low < 0 < corrected["0.001"].low  # "in the corrected one at the smallest"
+    assert glued["covariance-published"] > 0.05 > abs(glued["covariance-sound"])
+    for lam in (0.01, 0.001):  # "the paper's own figures for λ = 0.01 and 0.001 say so too"
+        (rmse, variance), (error, wanted) = V2_SMOOTHNESS[None], V2_SMOOTHNESS[lam]
+        assert error - shrunken_rmse(rmse, variance, (wanted / variance) ** 0.5) > 1e-4
+    folder = Results(ROOT / "book" / "results")
+    slopes, variances = (QUERIES[name](folder).views for name in ("shrinking_slopes", "shrinking"))
+    assert slopes.startswith(
+        "holds in published (recomputed), corrected (v1), sound and corrected (recomputed, v2); in part"
+    )
+    assert "fails" not in slopes + variances and "not shown" not in slopes
+    assert re.match(r"holds in [^;]*\bsound;", variances)
 
 
 def test_the_verdict_on_shrinking_turns() -> None:

@@ -103,6 +103,18 @@ def test_the_grid_beside_the_sound_protocol() -> None:
     assert spread["silu, step 0.001"] < loss < paired(table, "rmse", "λ = 0.01", "MSE").mean()
 
 
+def test_ten_times_the_lam_in_every_batch_does_about_the_same(table: pd.DataFrame) -> None:
+    """Intro: of the sound network's variance, one Lai batch in a hundred against the loss in every batch."""
+    shares = {}
+    for name, runs in (("few", table), ("every", pd.read_csv(RESULTS / "strength.csv"))):
+        variance = of(runs, "sound", "variance").mean()
+        shares[name] = variance / variance["MSE"]
+    for lam, tenfold in (("0.01", "0.1"), ("0.001", "0.01")):
+        assert abs(shares["few"][f"λ = {lam}"] - shares["every"][f"λ = {tenfold}"]) < 0.08
+    assert 0.65 < shares["few"]["λ = 0.01"] < 0.75 and 0.2 < shares["few"]["λ = 0.001"] < 0.3
+    assert shares["few"]["λ = 0.1"] > 0.95
+
+
 def test_the_papers_gap_at_a_tenth_is_within_its_own_spread(table: pd.DataFrame) -> None:
     """Intro and page: the paired difference spreads several times as far as the gap, with either sign."""
     gap = V2_SMOOTHNESS[None][0] - V2_SMOOTHNESS[0.1][0]
