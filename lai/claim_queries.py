@@ -718,10 +718,8 @@ def shrunk(results: Results, view: View, version: Version, c: np.ndarray) -> np.
     """The RMSE of the view's MSE networks with outputs shrunk to ``c``, seed by seed, as measured on them."""
     experiment = EXPERIMENTS[version.table]
     study = results.table("shrinking")
-    # Its MSE runs are those of the published protocol.
-    protocol = "published" if view.protocol == "corrected" else view.protocol
     own = study[
-        (study["protocol"] == protocol)
+        (study["protocol"] == view.protocol)
         & (study["epochs"] == experiment.pretrain_epochs + experiment.epochs)
         & (study["readout"] == ("running" if view.running else "recomputed"))
     ].set_index("seed")

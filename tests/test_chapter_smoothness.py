@@ -68,7 +68,7 @@ def test_shrinking_by_another_way() -> None:
     """One figure of the table by arithmetic, and what is inserted about the covariance."""
     kept, study = (pd.read_csv(ROOT / "book" / "results" / f"{name}.csv") for name in ("smoothness", "shrinking"))
     runs = kept[kept["protocol"] == "corrected"].pivot(index="seed", columns="arm")
-    keep = (study["protocol"] == "published") & (study["epochs"] == 200) & (study["readout"] == "recomputed")
+    keep = (study["protocol"] == "corrected") & (study["epochs"] == 200) & (study["readout"] == "recomputed")
     on = study[keep].set_index("seed")
     drawn = 1 - runs["rms_k"]["λ = 0.01"] / runs["rms_k"]["MSE"]
     square = runs["rmse"]["MSE"] ** 2 + drawn**2 * on["variance_val"] + 2 * drawn * on["covariance"]

@@ -423,7 +423,7 @@ def test_at_the_maximum_means_within_the_bound(tmp_path: Path) -> None:
 
 def study(covariance: float = 0.0) -> pd.DataFrame:
     """What was measured on MSE networks whose outputs vary as those of ``table`` do."""
-    keys = itertools.product(("published", "sound"), (200, 500), range(10), ("running", "recomputed"))
+    keys = itertools.product(("published", "corrected", "sound"), (200, 500), range(10), ("running", "recomputed"))
     rows = pd.DataFrame(keys, columns=["protocol", "epochs", "seed", "readout"])
     return rows.assign(variance_val=falling(None), covariance=covariance)
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lai.arms import _plain_twin
 from lai.experiments import EXPERIMENTS
 from lai.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
 from lai.protocols import PROTOCOLS
@@ -114,7 +115,7 @@ def costs(folder: Path) -> str:
         for run in table[["protocol", "arm", "alpha", "seed"]].itertuples(index=False):
             arm = str(run.arm).removesuffix(f", α = {run.alpha:g}")
             of_protocol = (table["protocol"] == run.protocol).sum()
-            trained = "published" if arm == "MSE" and run.protocol == "corrected" else run.protocol  # one run for both
+            trained = _plain_twin(str(run.protocol)) if arm == "MSE" else str(run.protocol)
             once.setdefault((about["epochs"], trained, arm, run.alpha, run.seed), seconds[run.protocol] / of_protocol)
         rows.append([linked(name), *_seconds(seconds), f"{about['peak_mb']} MiB, {about['device']}"])
     whole = {protocol: sum(s for key, s in once.items() if key[1] == protocol) for protocol in PROTOCOLS}
