@@ -1,5 +1,6 @@
 """A chapter executed in the test's own process, as often as a test needs and with what a test changes."""
 
+import ast
 import contextlib
 import io
 import math
@@ -10,6 +11,7 @@ from typing import Any
 
 import matplotlib
 import nbformat
+import pandas as pd
 import pytest
 import torch
 
@@ -19,13 +21,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Run:
-    """A chapter's code cells, executed one after the other; what each printed and what was glued."""
+    """A chapter's code cells, executed one after the other; what each printed, what was glued, which tables it ends with."""
 
     def __init__(self, chapter: str, **parameters: Any) -> None:
         self.notebook = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", as_version=4)
         self.names: dict[str, Any] = {}
         self.glued: dict[str, Any] = {}
         self.printed: dict[str, str] = {}
+        self.tables: dict[str, str] = {}  # as HTML
         self.parameters = parameters
         self.dtype = torch.get_default_dtype()
 
@@ -78,9 +81,15 @@ class Run:
             assert self.printed[f"exercise-{number}-solution"].endswith("Right.\n")
 
     def _execute(self, source: str, name: str) -> str:
+        tree, last = ast.parse(source, name), None
+        if tree.body and isinstance(tree.body[-1], ast.Expr):
+            last = ast.Expression(tree.body.pop().value)
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            exec(compile(source, name, "exec"), self.names)  # noqa: S102
+            exec(compile(tree, name, "exec"), self.names)  # noqa: S102
+            value = last and eval(compile(last, name, "eval"), self.names)  # noqa: S307
+        if isinstance(value, pd.DataFrame):
+            self.tables[name] = value.to_html()
         return out.getvalue()
 
     def lines(self, name: str) -> list[str]:

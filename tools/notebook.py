@@ -17,6 +17,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
+ENGINE = "saved-once"
 
 
 class ToolError(Exception):
@@ -78,6 +79,8 @@ def run(source: Path, output: Path, values: dict[str, Any]) -> None:
     # Slow to import, and not needed to refuse a wrong parameter.
     import papermill
 
+    _register_engine()
+
     os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     absolute_data_setting()
@@ -87,6 +90,7 @@ def run(source: Path, output: Path, values: dict[str, Any]) -> None:
             source,
             output,
             values,
+            engine_name=ENGINE,
             kernel_name="python3",
             progress_bar=False,
             cwd=source.parent,
@@ -96,6 +100,25 @@ def run(source: Path, output: Path, values: dict[str, Any]) -> None:
         raise ToolError(_describe(source, error)) from None
     except Exception as error:  # a kernel that died or never started, a file that is no notebook
         raise ToolError(f"{source.name} could not be run: {type(error).__name__}: {error}") from None
+
+
+def _register_engine() -> None:
+    from papermill.engines import NBClientEngine, papermill_engines
+
+    class SavedOnce(NBClientEngine):
+        """Writes the notebook when it ends, for whatever reason; papermill's own writes it twice for every cell, which
+        takes longer than computing them where figures are large."""
+
+        @classmethod
+        def execute_managed_notebook(cls, nb_man: Any, kernel_name: str, **options: Any) -> None:
+            save, nb_man.save = nb_man.save, lambda **_: None
+            try:
+                super().execute_managed_notebook(nb_man, kernel_name, **options)
+            finally:
+                nb_man.save = save
+                save()
+
+    papermill_engines.register(ENGINE, SavedOnce)
 
 
 def _describe(source: Path, error: Any) -> str:
