@@ -10,7 +10,8 @@ PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
 # All tests of a file on one worker: they share what the file sets up. In the order of names, which has no long file last.
-SPREAD := -n 2 --dist loadfile --no-loadscope-reorder
+# Three on two cores, because they often wait: for a browser, a kernel, another process.
+SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")

@@ -128,10 +128,16 @@ def test_nothing_is_fetched_from_elsewhere(html: Path, pages: dict[str, Page], n
             assert re.findall(r"(?:@import\s*|url\()[\"']?(?:https?:)?//[^\"')]+", css) == [], url
 
 
+@functools.cache
+def parsed(path: Path) -> Page:
+    """A page that is not in the contents, such as a module's source."""
+    return Page(path.read_text(encoding="utf-8"))
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_links_within_the_book_lead_somewhere(html: Path, pages: dict[str, Page], name: str) -> None:
     lost = []
-    for url in pages[name].links + pages[name].resources:
+    for url in dict.fromkeys(pages[name].links + pages[name].resources):
         parts = urlsplit(url)
         if parts.scheme or parts.netloc:
             continue
@@ -139,7 +145,7 @@ def test_links_within_the_book_lead_somewhere(html: Path, pages: dict[str, Page]
         if not target.exists():
             lost.append(url)
         elif parts.fragment and target.suffix == ".html":
-            page = pages.get(str(target.relative_to(html))) or Page(target.read_text(encoding="utf-8"))
+            page = pages.get(str(target.relative_to(html))) or parsed(target)
             if unquote(parts.fragment) not in page.ids:
                 lost.append(url)
     assert lost == []
