@@ -392,20 +392,6 @@ def test_solutions_run_at_every_lam(chapter: str, lam: float) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, lam", [(GEOMETRY, 2.0), (LAMBDA, 0.3)])
-def test_papermill_rerun(name: str, lam: float, tmp_path: Path) -> None:
-    from tools.notebook import NOTEBOOKS
-    from tools.notebook import run as papermill_run
-
-    papermill_run(NOTEBOOKS / f"{name}.ipynb", tmp_path / "run.ipynb", {"lam": lam})
-    done = nbformat.read(tmp_path / "run.ipynb", as_version=4)
-    texts = ["".join(o.get("text", "") for o in cell.get("outputs", [])) for cell in done.cells]
-    assert [text.rstrip("\n") for text in texts if text.rstrip("\n") in VERDICTS[name]] == VERDICTS[name]
-    errors = [o for cell in done.cells for o in cell.get("outputs", []) if o.get("name") == "stderr"]
-    assert not errors
-
-
-@pytest.mark.slow
 def test_papermill_refuses_a_bad_lam(tmp_path: Path) -> None:
     from tools.notebook import NOTEBOOKS, ToolError
     from tools.notebook import run as papermill_run
