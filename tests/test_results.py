@@ -1,15 +1,19 @@
 """What the pages say about the committed results in fixed words, held against those results."""
 
+import itertools
 import json
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
+from lai import plotting
 from lai.data import KAGGLE_SHA256
 from lai.experiments import arm_name
-from lai.paper import V2_SMOOTHNESS
+from lai.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from lai.reports import lam_with_effect, smoothness_verdicts
 from lai.stats import bootstrap_mean, paired
 
@@ -198,3 +202,20 @@ def test_exercises_grade_answers(
     assert {graded(line) for line in wrong} == {"Not yet.\n"}
     exec(page[f"{exercise}-solution"], names)
     assert "Right." in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("name", "paper"), [("smoothness", V2_SMOOTHNESS), ("strength", V1_SMOOTHNESS)])
+def test_labels_of_the_trade_off_cover_neither_each_other_nor_a_mark(
+    name: str, paper: dict[float | None, tuple[float, float]]
+) -> None:
+    figure = Figure(figsize=(5.4, 4.2))
+    ax = figure.subplots()
+    plotting.trade_off(ax, pd.read_csv(RESULTS / f"{name}.csv"), paper)
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    marks = [ax.transData.transform(line.get_xydata()) for line in ax.lines if line.get_label()[0] != "_"]
+    frame = ax.get_window_extent()
+    assert len(boxes) >= 6
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert not any(box.contains(x, y) for box in boxes for x, y in np.concatenate(marks))
+    assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)

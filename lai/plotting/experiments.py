@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from .style import COLOURS, GREY, style
 
@@ -49,22 +49,39 @@ def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[
             change = [100 * (arm[m].to_numpy() / own[m].to_numpy() - 1) for m in ("variance", "rmse")]
             points.append((lam, *change))
         groups.append((f"{protocol}, {runs['seed'].nunique()} seeds", points))
+    labels = []
     for i, (name, points) in enumerate(groups):
         colour, marker = ("black", "s") if i == 0 else (COLOURS[i - 1], "o^D"[(i - 1) % 3])
         means = [(float(np.mean(x)), float(np.mean(y))) for _, x, y in points]
         ax.plot(*np.array(means).T, color=colour, marker=marker, linewidth=1.2, linestyle="-", label=name)
         for (lam, x, y), mean in zip(points, means, strict=True):
             ax.plot(x, y, color=colour, marker=marker, markersize=3, alpha=0.4, linestyle="none")
-            if math.hypot(*mean) > 4:  # nearer to the origin the labels would cover each other
-                # The third group runs close to the last: its labels go to the other side.
-                away = {"xytext": (-6, -12), "ha": "right"} if i == 2 else {"xytext": (6, 4)}
-                ax.annotate(f"λ = {lam:g}", mean, textcoords="offset points", fontsize=9, color=colour, **away)
+            labels.append((f"λ = {lam:g}", mean, "left" if i == 2 else "right", colour))
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
     ax.axvline(0, color=GREY, linewidth=0.8, linestyle="-")
-    ax.margins(x=0.12)
+    ax.margins(x=0.2)
     ax.set_xlabel("change of output variance against MSE (%)")
     ax.set_ylabel("change of validation RMSE\nagainst MSE (%)")
     ax.legend()
+    _write_where_there_is_room(ax, labels)
+
+
+def _write_where_there_is_room(ax: Axes, labels: Sequence[tuple[str, tuple[float, float], str, str]]) -> None:
+    """Texts beside their points (text, point, side, colour), but for those that would cover something or leave the axes."""
+    ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # the layout, which moves the axes
+    legend = ax.get_legend()
+    frame, taken = ax.get_window_extent(), [legend.get_window_extent()] if legend else []
+    marks = ax.transData.transform([point for _, point, _, _ in labels])
+    taken += [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in marks]
+    for text, point, side, colour in labels:
+        offset, ha = ((-7, -12), "right") if side == "left" else ((7, 4), "left")
+        note = ax.annotate(text, point, xytext=offset, ha=ha, textcoords="offset points", fontsize=9, color=colour)
+        box = note.get_window_extent()
+        inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+        if inside and not any(box.overlaps(other) for other in taken):
+            taken.append(box)
+        else:
+            note.remove()
 
 
 def paired_bars(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
