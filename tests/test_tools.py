@@ -110,6 +110,16 @@ def test_chapter_keeps_the_partial_notebook_of_a_failure(
     assert len(list((tmp_path / "_runs").iterdir())) == 2
 
 
+def test_chapter_keeps_what_a_dead_kernel_had_printed(
+    rerun: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path / "notebooks", code="print('was', 'here')")
+    edit(path, lambda node: node.cells.append(new_code_cell("import os\nos._exit(1)", id="end")))
+    assert rerun("--name", "tiny") == 1
+    assert "20_tiny.ipynb could not be run: DeadKernelError" in capsys.readouterr().err
+    assert "was here" in (tmp_path / "_runs" / "20_tiny.failed.ipynb").read_text()
+
+
 def test_names_of_runs_stay_short_and_plain() -> None:
     assert chapter.run_name("20_lambda", {"lam": [0.1, 0.2]}) == "20_lambda__lam-0.1,0.2"
     assert chapter.run_name("20_lambda", {"source": "../../x y"}) == "20_lambda__source-....xy"
