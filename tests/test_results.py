@@ -205,7 +205,7 @@ def test_exercises_grade_answers(
 
 
 @pytest.mark.parametrize(("name", "paper"), [("smoothness", V2_SMOOTHNESS), ("strength", V1_SMOOTHNESS)])
-def test_labels_of_the_trade_off_cover_neither_each_other_nor_a_mark(
+def test_labels_of_the_trade_off_cover_no_mean_no_legend_and_not_each_other(
     name: str, paper: dict[float | None, tuple[float, float]]
 ) -> None:
     figure = Figure(figsize=(5.4, 4.2))
@@ -213,6 +213,7 @@ def test_labels_of_the_trade_off_cover_neither_each_other_nor_a_mark(
     plotting.trade_off(ax, pd.read_csv(RESULTS / f"{name}.csv"), paper)
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in ax.texts]
+    assert not any(box.overlaps(ax.get_legend().get_window_extent()) for box in boxes)
     marks = [ax.transData.transform(line.get_xydata()) for line in ax.lines if line.get_label()[0] != "_"]
     frame = ax.get_window_extent()
     assert len(boxes) >= 6

@@ -5,6 +5,7 @@ rather than with papermill's pattern, which misses annotations such as `float | 
 """
 
 import ast
+import functools
 import io
 import os
 import re
@@ -102,6 +103,7 @@ def run(source: Path, output: Path, values: dict[str, Any]) -> None:
         raise ToolError(f"{source.name} could not be run: {type(error).__name__}: {error}") from None
 
 
+@functools.cache
 def _register_engine() -> None:
     from papermill.engines import NBClientEngine, papermill_engines
 

@@ -67,7 +67,8 @@ def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[
 
 
 def _write_where_there_is_room(ax: Axes, labels: Sequence[tuple[str, tuple[float, float], str, str]]) -> None:
-    """Texts beside their points (text, point, side, colour), but for those that would cover something or leave the axes."""
+    """Texts beside their points (text, point, side, colour), but for those that would leave the axes or cover a point,
+    another text or the legend."""
     ax.get_figure(root=True).draw_without_rendering()  # type: ignore[union-attr]  # the layout, which moves the axes
     legend = ax.get_legend()
     frame, taken = ax.get_window_extent(), [legend.get_window_extent()] if legend else []
