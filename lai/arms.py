@@ -176,7 +176,7 @@ def train_arms(
     where = str(resolve_device(device))
 
     def cell(protocol: str, arm: Arm, seed: int) -> _Cell:
-        return _Cell(_plain_twin(protocol) if arm == MSE else protocol, arm, seed, pretrain_epochs, epochs)
+        return _Cell(plain_twin(protocol) if arm == MSE else protocol, arm, seed, pretrain_epochs, epochs)
 
     def of_group(group: Sequence[int]) -> list[_Job]:
         cells = dict.fromkeys(
@@ -212,17 +212,17 @@ def train_arms(
     return Runs(pd.DataFrame(parts[0]), pd.concat(parts[1], ignore_index=True), pd.DataFrame(parts[2]))
 
 
-def _plain_twin(protocol: str) -> str:
+def plain_twin(protocol: str) -> str:
     """The first protocol that trains a network with MSE as this one does: they may differ in their slope."""
     own = replace(PROTOCOLS[protocol], name="", about="", slope="summed")
     return next(n for n, p in PROTOCOLS.items() if replace(p, name="", about="", slope="summed") == own)
 
 
 def _seeds_a_job(n_seeds: int, n_protocols: int, n_jobs: int | None) -> int:
-    """As many as leave three jobs to each process: many are faster together, few are less to lose and to wait for."""
+    """As many as leave about three jobs to each process: many are faster together, few are less to lose and to wait for."""
     import joblib
 
-    return max(1, n_seeds * n_protocols // (3 * joblib.effective_n_jobs(n_jobs)))
+    return math.ceil(n_seeds * n_protocols / (3 * joblib.effective_n_jobs(n_jobs)))
 
 
 def check_seeds(seeds: Iterable[int]) -> list[int]:

@@ -52,15 +52,16 @@ class _SiLU(torch.autograd.Function):
     def forward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:
         s = torch.sigmoid(u)
         a = u * s
-        d = torch.addcmul(s, a, s, value=-1).add_(a)
-        ctx.save_for_backward(s, a, d)
+        rest = torch.addcmul(s, a, s, value=-1)
+        d = rest + a
+        ctx.save_for_backward(s, rest, d)
         return a, d
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_a: Tensor, grad_d: Tensor) -> Tensor:
-        s, a, d = ctx.saved_tensors
-        second = torch.lerp(a, d, 2.0)  # d' = (2 d - a)(1 - s)
+        s, rest, d = ctx.saved_tensors
+        second = rest + d  # d' = (2 d - a)(1 - s), and rest = d - a
         return second.addcmul_(second, s, value=-1).mul_(grad_d).addcmul_(grad_a, d)
 
 
@@ -131,7 +132,7 @@ def batch_norm(
 
 
 class _BatchNorm(torch.autograd.Function):
-    """One node for what would be nine."""
+    """One node for what would be nine. The gradient by ``centred`` comes already projected, from :class:`_Project`."""
 
     @staticmethod
     def forward(
@@ -173,6 +174,7 @@ class _BatchNorm(torch.autograd.Function):
         by_z = (grad - grad_bias / n).mul_(gain * inverse).addcmul_(centred, along * inverse.square() / n, value=-1)
         if projected is not None:
             by_z.addcmul_(projected, inverse)
+        # 0 and not None: to Adam's moments these are not the same.
         offset = torch.zeros_like(gain) if ctx.needs_input_grad[3] else None
         return by_z, grad_gain, grad_bias, offset, None, None, None, None
 
@@ -217,6 +219,90 @@ class _Project(torch.autograd.Function):
         return grad_p, (grad_p * -along).addcmul_(out, mixed, value=-1), None
 
 
+def norm_of_data(
+    x: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    running: tuple[Tensor, Tensor],
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A linear layer of data and BatchNorm in training mode after it, as one product of the data with few rows.
+
+    The batch's mean and spread of every channel follow from the mean and covariance of the few features, so no pass over
+    the many channels is needed but the product itself.
+
+    Parameters
+    ----------
+    x : Tensor (E, n_in, B)
+        Data: it gets no gradient.
+    weight, offset : Tensors (E, n_out, n_in) and (E, n_out, 1)
+        Of the linear layer. The offset changes the running mean and nothing else; it gets no gradient.
+    gain, bias, running, momentum, eps
+        As in :func:`batch_norm`.
+
+    Returns
+    -------
+    Tensor (E, n_out, B)
+        The output.
+    scaled, unit : Tensors (E, n_out, n_in)
+        What the centred data are multiplied by: weight / std · gain and weight / std.
+    centred : Tensor (E, n_in, B)
+        The data less their mean.
+    """
+    mean = x.mean(-1, keepdim=True)
+    centred = x - mean
+    covariance = centred @ centred.mT / x.shape[-1]
+    var = ((weight @ covariance) * weight).sum(-1, keepdim=True)
+    with torch.no_grad():
+        running[0].lerp_((weight * mean.mT).sum(-1) + offset[..., 0], momentum)
+        running[1].lerp_(var[..., 0] * (x.shape[-1] / (x.shape[-1] - 1)), momentum)
+    unit = weight * (var + eps).rsqrt()
+    scaled = unit * gain
+    return linear(scaled, bias, centred), scaled, unit, centred
+
+
+def project_to_data(p: Tensor, scaled: Tensor, unit: Tensor, centred: Tensor) -> Tensor:
+    """The chain rule through :func:`norm_of_data` for summed outputs: :func:`project`, then the linear layer.
+
+    Parameters
+    ----------
+    p : Tensor (E, n_out, B)
+    scaled, unit, centred
+        From :func:`norm_of_data`.
+
+    Returns
+    -------
+    Tensor (E, n_in, B)
+    """
+    n = centred.shape[-1]
+    straight, products, total = _Through.apply(p, scaled, centred)
+    along = (products * unit).sum(-1, keepdim=True) / n
+    level = (scaled.mT * (total / n).mT).sum(-1, keepdim=True)
+    return torch.baddbmm(straight - level, scaled.mT @ (along * unit), centred, alpha=-1)
+
+
+class _Through(torch.autograd.Function):
+    """p brought to the features, its products with the data, and its sum over them.
+
+    Backward in one pass over the channels instead of three.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, p: Tensor, scaled: Tensor, centred: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(p, scaled, centred)
+        return scaled.mT @ p, (centred @ p.mT).mT, p.sum(-1, keepdim=True)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, by_products: Tensor, by_sum: Tensor) -> tuple[Tensor, Tensor, None]:
+        p, scaled, centred = ctx.saved_tensors
+        by_p = torch.baddbmm(by_sum, torch.cat([scaled, by_products], -1), torch.cat([grad, centred], 1))
+        return by_p, (grad @ p.mT).mT, None
+
+
 def lai_norm(k: Tensor, lam: Tensor) -> Tensor:
     """The factor of the L2 Lai MSE: the norm over features of g = max(k², λ) / ((1 + k²) min(1, λ)).
 
@@ -235,7 +321,10 @@ def lai_norm(k: Tensor, lam: Tensor) -> Tensor:
 
 
 class _LaiNorm(torch.autograd.Function):
-    """g' = 2 k / (1 + k²)² on the steep side, -λ times that on the flat one; their mean at the boundary."""
+    """g' = 2 k / (1 + k²)² on the steep side, -λ times that on the flat one; their mean at the boundary.
+
+    All of it divided by min(1, λ), which makes the least value of g 1 / (1 + λ) up to λ = 1, and λ / (1 + λ) beyond: never 0.
+    """
 
     @staticmethod
     def forward(ctx: Any, k: Tensor, lam: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ def run_parallel(
     progress : bool
         Show a bar with the time left.
     costs : sequence of float, optional
-        What each call costs, in any unit, so that the time left is right when calls are unequal.
+        What each call costs, in any unit, for calls that are unequal: the dearest go first, so that none is left to run
+        alone at the end, and the time left is right.
 
     Examples
     --------
@@ -42,10 +43,11 @@ def run_parallel(
 
     weights = [1.0] * len(calls) if costs is None else list(costs)
     results: list = [None] * len(calls)
+    order = sorted(range(len(calls)), key=lambda i: -weights[i])  # of equals, as they came
     bar = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
     parallel = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
     with tqdm(total=sum(weights), disable=not progress, bar_format=bar) as shown, _ticking(shown):
-        for done, (i, result) in enumerate(parallel(delayed(_one)(function, i, c) for i, c in enumerate(calls)), 1):
+        for done, (i, result) in enumerate(parallel(delayed(_one)(function, i, calls[i]) for i in order), 1):
             results[i] = result
             shown.set_postfix_str(f"{done} of {len(calls)} runs", refresh=False)
             shown.update(weights[i])

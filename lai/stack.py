@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor, nn
 
-from .by_hand import activate, batch_norm, lai_norm, linear, project
+from .by_hand import activate, batch_norm, lai_norm, linear, norm_of_data, project, project_to_data
 from .factor import check_choice, check_lam
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, Sampling, check_count
@@ -88,14 +88,18 @@ class Stack(nn.Module):
         In training mode BatchNorm divides by the spread of the batch, and updates the running statistics; in
         evaluation mode it uses these. With ``part``, an index of networks, ``x`` and the result are of those alone.
         """
+        folded = -1  # a BatchNorm that the layer before has seen to
         twice = x.requires_grad  # somebody wants slopes from autograd, and ours has one backward pass
         for position, layer in enumerate(self._first):
             if isinstance(layer, Standardize):
                 x = (x - self._value(position, "mean", part)) / self._value(position, "std", part)
             elif isinstance(layer, nn.Linear):
-                weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
-                x = torch.baddbmm(bias, weight, x)
-            elif isinstance(layer, nn.BatchNorm1d):
+                if self.training and not x.requires_grad and isinstance(self._first[position + 1], nn.BatchNorm1d):
+                    x, folded = self._norm_of_data(position, x, part)[0], position + 1
+                else:
+                    weight, bias = (self._value(position, name, part) for name in ("weight", "bias"))
+                    x = torch.baddbmm(bias, weight, x)
+            elif isinstance(layer, nn.BatchNorm1d) and position != folded:
                 gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
                 if not self.training:
                     mean, var = (self._value(position, f"running_{name}", part) for name in ("mean", "var"))
@@ -109,7 +113,7 @@ class Stack(nn.Module):
                             x = nn.functional.batch_norm(rows, mean, var, *values).view_as(x)
                         else:
                             x = batch_norm(x, gain, bias, None, running, momentum, layer.eps)[0]
-            elif not isinstance(layer, nn.Flatten):
+            elif not isinstance(layer, nn.BatchNorm1d | nn.Flatten):
                 x = layer(x)
         return x[:, 0]
 
@@ -125,6 +129,7 @@ class Stack(nn.Module):
         part : Tensor of int, optional
             The networks that ``x`` is for; all by default.
         """
+        folded = -1  # as in forward
         layers: list[Callable[[Tensor], Tensor]] = []  # the chain rule, from the first layer to the last
         weight = offset = torch.empty(0)  # of the linear layer just passed
         for position, layer in enumerate(self._first):
@@ -135,9 +140,15 @@ class Stack(nn.Module):
             elif isinstance(layer, nn.Linear):
                 weight, offset = (self._value(position, name, part) for name in ("weight", "bias"))
                 normed = isinstance(self._first[position + 1], nn.BatchNorm1d)
-                x = linear(weight, None if normed else offset, x)
-                layers.append(partial(torch.matmul, weight.mT))
-            elif isinstance(layer, nn.BatchNorm1d):
+                if normed and not x.requires_grad:
+                    x, scaled, unit, centred = self._norm_of_data(position, x, part)
+                    folded = position + 1
+                    through = partial(project_to_data, scaled=scaled, unit=unit, centred=centred)
+                    layers.append(through if slope == "summed" else partial(torch.matmul, scaled.mT))
+                else:
+                    x = linear(weight, None if normed else offset, x)
+                    layers.append(partial(torch.matmul, weight.mT))
+            elif isinstance(layer, nn.BatchNorm1d) and position != folded:
                 gain, bias = (self._value(position, name, part) for name in ("weight", "bias"))
                 with self._running(position, layer, part) as (running, momentum):
                     x, centred, inverse = batch_norm(x, gain, bias, offset, running, momentum, layer.eps)
@@ -145,13 +156,22 @@ class Stack(nn.Module):
                 layers[-1] = partial(torch.matmul, (weight * (gain * inverse)).mT)
                 if slope == "summed":
                     layers.append(partial(project, centred=centred, inverse=inverse.detach()))
-            elif not isinstance(layer, nn.Flatten):
+            elif not isinstance(layer, nn.BatchNorm1d | nn.Flatten):
                 x, chain = activate(layer, x)
                 layers.append(chain)
         k = torch.ones_like(x[:, :, :1])
         for step in reversed(layers):
             k = step(k)
         return x[:, 0], k.expand(-1, -1, x.shape[-1])
+
+    def _norm_of_data(self, position: int, x: Tensor, part: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The linear layer at this position and the BatchNorm after it, where nobody wants a gradient by ``x``."""
+        weight, offset = (self._value(position, name, part) for name in ("weight", "bias"))
+        gain, bias = (self._value(position + 1, name, part) for name in ("weight", "bias"))
+        layer = self._first[position + 1]
+        assert isinstance(layer, nn.BatchNorm1d)
+        with self._running(position + 1, layer, part) as (running, momentum):
+            return norm_of_data(x, weight, offset, gain, bias, running, momentum, layer.eps)
 
     @contextmanager
     def _running(
@@ -336,7 +356,7 @@ def fit_stack(
         plan = _plan(lanes, epoch, len(starts), batch_size, pretrain_epochs)
         for start, takers in zip(starts, plan, strict=True):
             chosen = orders[:, start : start + batch_size]
-            xb, yb = x[chosen].transpose(1, 2)[own], y[chosen][own]
+            xb, yb = x[chosen].transpose(1, 2)[own].contiguous(), y[chosen][own]
             optimizer.zero_grad(set_to_none=True)
             _step_loss(stack, xb, yb, lam, None if takers is None else takers.to(x.device), slope).backward()
             optimizer.step()
@@ -409,10 +429,11 @@ def _lai_step(
 
 def _validate(stack: Stack, x: Tensor, y: Tensor) -> list[float]:
     stack.eval()
-    with torch.no_grad():
-        errors = (stack(x) - y).double().square().mean(1).sqrt().tolist()
+    with torch.no_grad():  # in pieces, which a processor's cache can hold
+        pieces = zip(x.split(512, -1), y.split(512), strict=True)
+        squares = torch.stack([(stack(xs) - ys).double().square().sum(1) for xs, ys in pieces])
     stack.train()
-    return errors
+    return (squares.sum(0) / len(y)).sqrt().tolist()
 
 
 def _refuse_nonfinite(stack: Stack, lanes: Sequence[Lane], epoch: int) -> None:

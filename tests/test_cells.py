@@ -36,8 +36,13 @@ def test_the_digest_covers_what_a_run_imports() -> None:
         if name not in reached:
             reached.add(name)
             tree = ast.parse((Path(cells.__file__).with_name(f"{name}.py")).read_text())
-            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level == 1]
-            todo += [node.module for node in nodes if node.module]
+            nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+            for node in nodes:
+                if isinstance(node, ast.ImportFrom) and node.level == 1:
+                    todo += [node.module] if node.module else [alias.name for alias in node.names]
+                else:  # by its full name none is found here
+                    names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                    assert not any(str(full).split(".")[0] == "lai" for full in names), name
     assert reached - {"cells", "data"} == set(cells.IN_RESULTS)
 
 

@@ -91,7 +91,9 @@ def test_lai_steps_cost_about_twice_in_products() -> None:
     counted = tiny().names["counted"]
     ratio = counted.div(counted["plain"], axis=0)
     assert ratio[["double backward", "written out"]].stack().between(1.9, 2.3).all()
-    assert (counted.nunique() == 1).all()  # the protocols differ in elementwise work alone
+    assert counted["double backward"].nunique() == 1  # the protocols differ in elementwise work, but for a covariance
+    assert (counted.max() < 1.1 * counted.min()).all()
+    assert counted.loc["published", "plain"] - counted.loc["sound", "plain"] == 2 * (512 + 2 * 64) * 8 * 8
 
 
 # --- inserted numbers ------------------------------------------------------------------------------------------

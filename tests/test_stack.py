@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import lai
-from lai.by_hand import activate, batch_norm, lai_norm, linear, project
+from lai.by_hand import activate, batch_norm, lai_norm, linear, norm_of_data, project, project_to_data
 from lai.coupling import FixedStatistics
 from lai.stack import Lane, Stack, adam, branch, fit_stack
 
@@ -140,7 +140,8 @@ def test_slopes_by_hand_are_those_of_autograd(data: tuple) -> None:
                 (own_value.square().sum() + own_k.pow(3).sum()).backward()
                 assert torch.allclose(value[i], own_value, atol=1e-12) and torch.allclose(k[i].T, own_k, atol=1e-12)
                 for name, parameter in model.named_parameters():
-                    grad = stack._own[name.replace(".", "_")].grad[i]
+                    grad = stack._own[name.replace(".", "_")].grad
+                    grad = torch.zeros_like(parameter) if grad is None else grad[i]
                     assert torch.allclose(grad, parameter.grad, atol=1e-9), (kind, slope, name)
 
 
@@ -158,6 +159,17 @@ def test_each_layer_by_hand_against_finite_differences() -> None:
         return out, project(p, centred, inverse.detach()), inverse
 
     assert torch.autograd.gradcheck(normalised, (given(2, 3, 7), given(2, 3, 1), given(2, 3, 1), given(2, 3, 7)))
+    data = given(2, 4, 7).detach()
+
+    def normalised_data(
+        weight: torch.Tensor, gain: torch.Tensor, bias: torch.Tensor, p: torch.Tensor
+    ) -> tuple[torch.Tensor, ...]:
+        running = torch.zeros(2, 3).double(), torch.ones(2, 3).double()
+        out, *rest = norm_of_data(data, weight, torch.zeros_like(gain), gain, bias, running, 0.1, 1e-2)
+        return out, project_to_data(p, *rest)
+
+    inputs = given(2, 3, 4), given(2, 3, 1), given(2, 3, 1), given(2, 3, 7)
+    assert torch.autograd.gradcheck(normalised_data, inputs)
     for n_in, n_out in ((5, 2), (2, 5)):
         weight, bias, x = given(2, n_out, n_in), given(2, n_out, 1), given(2, n_in, 7)
         assert torch.autograd.gradcheck(linear, (weight, bias, x))
@@ -186,6 +198,38 @@ def test_batch_norm_by_hand_is_torchs() -> None:
     assert torch.allclose(own.view(1, 6, 50).double(), reference, atol=5e-3)
     for kept, expected in zip(ours, running, strict=True):
         assert torch.allclose(kept.double(), expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("n_in", "n_out"), [(3, 5), (5, 3)])
+def test_norm_of_data_is_a_linear_layer_and_torchs_batch_norm(n_in: int, n_out: int) -> None:
+    """Outputs, their gradient by the data and running statistics, in float32 for features of unlike scale far from zero."""
+    g = torch.Generator().manual_seed(4)
+    scales, places = (
+        torch.tensor([[1.0], [1e3], [0.1], [1.0], [10.0]]),
+        torch.tensor([[4.0], [2e3], [-120.0], [0.0], [35.0]]),
+    )
+    x = (torch.randn(2, 5, 64, generator=g) * scales + places)[:, :n_in]
+    weight = torch.randn(2, n_out, n_in, generator=g)
+    gain, bias, offset = torch.randn(3, 2, n_out, 1, generator=g)
+    p = torch.randn(2, n_out, 64, generator=g)
+    running = torch.zeros(2, n_out), torch.ones(2, n_out)
+    out, *rest = norm_of_data(x, weight, offset, gain, bias, running, 0.1, 1e-5)
+    k = project_to_data(p, *rest)
+    for i in range(2):
+        kept = torch.zeros(n_out).double(), torch.ones(n_out).double()
+        rows = x[i].double().T.requires_grad_()
+        z = rows @ weight[i].double().T + offset[i, :, 0].double()
+        reference = torch.nn.functional.batch_norm(
+            z, *kept, gain[i, :, 0].double(), bias[i, :, 0].double(), training=True
+        )
+        (slopes,) = torch.autograd.grad((reference * p[i].double().T).sum(), rows)
+        for own, expected in (
+            (out[i].T, reference.detach()),
+            (k[i].T, slopes),
+            (running[0][i], kept[0]),
+            (running[1][i], kept[1]),
+        ):
+            assert torch.allclose(own.double(), expected, rtol=1e-4, atol=2e-5 * float(expected.abs().max()))
 
 
 def test_lai_norm_is_the_factor_and_its_norm(data: tuple) -> None:

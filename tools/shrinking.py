@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lai.arms import _plain_twin
+from lai.arms import plain_twin
 from lai.data import Housing, load_housing
 from lai.metrics import output_variance, rmse
 from lai.parallel import run_parallel
@@ -61,7 +61,7 @@ def measured(model: nn.Module, data: Housing) -> dict[str, float]:
 
 def for_every_protocol(runs: pd.DataFrame) -> pd.DataFrame:
     """The rows of all protocols, of those that have been trained; some train the same networks with MSE."""
-    parts = [runs[runs["protocol"] == _plain_twin(protocol)].assign(protocol=protocol) for protocol in PROTOCOLS]
+    parts = [runs[runs["protocol"] == plain_twin(protocol)].assign(protocol=protocol) for protocol in PROTOCOLS]
     return pd.concat(parts).sort_values(["epochs"], kind="stable", ignore_index=True)
 
 
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     data = load_housing("kaggle")
-    trained = dict.fromkeys(_plain_twin(protocol) for protocol in PROTOCOLS)
+    trained = dict.fromkeys(plain_twin(protocol) for protocol in PROTOCOLS)
     calls = [(data, protocol, epochs, options.seeds) for epochs in LENGTHS[::-1] for protocol in trained]
     runs = pd.concat(run_parallel(study, calls, n_jobs=options.jobs, progress=True))
     table = for_every_protocol(runs)
