@@ -1,11 +1,24 @@
 """The same numbers on a GPU; skipped, with the reason, where there is none."""
 
+import pandas as pd
 import pytest
 import torch
+from few_rows import few_rows
 
 import lai
+from lai.arms import Arm, train_arms
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: torch sees only the CPU")
+
+
+def test_the_tables_runs_agree() -> None:
+    """A small grid in stacks; what an experiment measures after two epochs, when rounding has not gone far."""
+    plan: dict[str, list[Arm]] = {"published": [Arm(0.1)], "corrected": [Arm(0.1)], "sound": [Arm(0.1), Arm(0.01, 0.5)]}
+    tables = [
+        train_arms(few_rows(), plan, seeds=[0, 1], pretrain_epochs=1, epochs=1, device=device).table
+        for device in ("cpu", "cuda")
+    ]
+    pd.testing.assert_frame_equal(*tables, rtol=1e-2, atol=1e-3)
 
 
 def data(n: int = 2000) -> tuple[torch.Tensor, torch.Tensor]:

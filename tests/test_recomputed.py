@@ -156,3 +156,23 @@ def test_the_tolerances_are_at_least_twice_what_was_measured() -> None:
     for protocol, runs in table.groupby("protocol"):
         for name, limit in TOLERANCES[str(protocol)].items():
             assert 2 * (runs[f"{name}_again"] - runs[name]).abs().max() <= limit, (protocol, name)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "names"), [("200", ("smoothness", "sensitivity", "lists")), ("500", ("strength", "sampling"))]
+)
+def test_rounding_was_measured_on_runs_of_the_tables(epochs: str, names: tuple[str, ...]) -> None:
+    study, about = pd.read_csv(RESULTS / "rounding.csv", dtype=str), json.loads((RESULTS / "rounding.json").read_text())
+    study = study[study["epochs"] == epochs]
+    known = {}
+    for name in names:
+        same = json.loads((RESULTS / f"{name}.json").read_text())
+        for key in ("versions", "hardware"):
+            assert about[key] == same[key], f"{key}: run `python -m tools.rounding` after `make reproduce`"
+        for run in pd.read_csv(RESULTS / f"{name}.csv", dtype=str).itertuples():
+            arm = str(run.arm).removesuffix(f", α = {run.alpha}")
+            known[run.protocol, arm, run.alpha, run.seed] = run.rmse, run.variance, run.rms_k
+    assert set(study["protocol"]) == set(PROTOCOLS) and study["seed"].nunique() >= 2
+    for run in study.itertuples():
+        arm = str(run.arm).removesuffix(f", α = {run.alpha}")
+        assert known[run.protocol, arm, run.alpha, run.seed] == (run.rmse, run.variance, run.rms_k), run

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lai.arms import _plain_twin
+from lai.arms import plain_twin
 from lai.experiments import EXPERIMENTS
 from lai.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
 from lai.protocols import PROTOCOLS
@@ -115,7 +115,7 @@ def costs(folder: Path) -> str:
         for run in table[["protocol", "arm", "alpha", "seed"]].itertuples(index=False):
             arm = str(run.arm).removesuffix(f", α = {run.alpha:g}")
             of_protocol = (table["protocol"] == run.protocol).sum()
-            trained = _plain_twin(str(run.protocol)) if arm == "MSE" else str(run.protocol)
+            trained = plain_twin(str(run.protocol)) if arm == "MSE" else str(run.protocol)
             once.setdefault((about["epochs"], trained, arm, run.alpha, run.seed), seconds[run.protocol] / of_protocol)
         rows.append([linked(name), *_seconds(seconds), f"{about['peak_mb']} MiB, {about['device']}"])
     whole = {protocol: sum(s for key, s in once.items() if key[1] == protocol) for protocol in PROTOCOLS}
@@ -126,6 +126,15 @@ def costs(folder: Path) -> str:
     ]
     head = ["table", *PROTOCOLS, "together", "memory, on"]
     return "\n\n".join([markdown(head, rows), "Wall time of the last call. " + " ".join(said)])
+
+
+def few_seeds(folder: Path) -> str:
+    """What a single table costs with few seeds."""
+    table = pd.read_csv(folder / "few_seeds.csv")
+    cores = re.search(r"\d+ cores", json.loads((folder / "few_seeds.json").read_text(encoding="utf-8"))["hardware"])
+    assert cores is not None and table["seeds"].nunique() == 1
+    head = [f"{table['seeds'][0]} seeds, {cores[0]}", *map(linked, table["table"])]
+    return markdown(head, [["wall time", *(f"{seconds / 60:.1f} min" for seconds in table["wall_seconds"])]])
 
 
 def _seconds(seconds: Mapping[str, float]) -> list[str]:
@@ -166,7 +175,9 @@ def tolerances(folder: Path) -> str:
     return markdown(["protocol", "runs", "RMSE", "variance", "slope", "RMSE, running statistics"], rows)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (results, arms, costs, environments, tolerances)}
+BLOCKS: dict[str, Callable[[Path], str]] = {
+    f.__name__: f for f in (results, arms, costs, few_seeds, environments, tolerances)
+}
 
 
 def linked(name: str) -> str:

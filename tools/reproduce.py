@@ -1,7 +1,8 @@
 """Rebuild the committed tables of book/results/: long, resumable, and apart from the book's own building.
 
 A finished run (protocol, λ, α, seed) is kept under _runs/cells and not computed again, unless a setting, the data, the
-library or a version has changed. Tables share their runs. A table is written only when all of it is there.
+library or a version has changed. Tables share their runs. A table is written only when all of it is there; one with seeds, arms or
+epochs of your own goes to _runs/results, so that the book keeps its own.
 Give the tables first: make reproduce ARGS="strength sampling --seeds 3".
 """
 
@@ -31,6 +32,7 @@ from tools.files import replace_texts, table_texts
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
 CELLS = ROOT / "_runs" / "cells"
+OWN = ROOT / "_runs" / "results"
 
 
 def reproduce(options: argparse.Namespace) -> None:
@@ -63,7 +65,7 @@ def reproduce(options: argparse.Namespace) -> None:
         stages = {"pretrain_epochs": lengths[e.name][0], "epochs": lengths[e.name][1]}
         kept = {**common, "store": _Finished(store.folder)}
         runs = run_experiment(data, e.name, arms=plans[e.name], **stages, **kept)
-        # The book's own tables have the plain name; others say what they are made of.
+        # The paper's data and the book's split have the plain name.
         name = e.name if data.source == "kaggle" else f"{e.name}_{data.source}"
         name += f"_split{options.split_seed}" if options.split_seed else ""
         about = provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall)
@@ -234,7 +236,9 @@ def parser() -> argparse.ArgumentParser:
     where.add_argument("--dask", metavar="ADDRESS", help="run on this Dask scheduler, or on a 'local' one")
     where.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster, or on a 'local' one")
     about.add_argument("--cells", type=Path, default=CELLS, help="folder of finished runs, one that all workers share")
-    about.add_argument("--out", type=Path, default=RESULTS, help="folder for the tables (default book/results)")
+    about.add_argument(
+        "--out", type=Path, help="folder for the tables (default book/results, for tables of your own _runs/results)"
+    )
     return about
 
 
@@ -254,6 +258,10 @@ def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
     options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
+    if options.out is None:
+        usual = parser().parse_args([])
+        own = ("seeds", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
+        options.out = RESULTS if all(getattr(options, name) == getattr(usual, name) for name in own) else OWN
     try:
         if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):
             raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(EXPERIMENTS)}")
