@@ -160,7 +160,8 @@ def reach(
     """How far a feature's sensitivity falls at a given price in error: the tuning study, read off between its arms.
 
     The arms that differ from MSE are taken along increasing mean error; between neighbours on the lower envelope (no
-    arm is beaten by one that is cheaper) the changes are joined linearly, MSE being the start.
+    arm is beaten by one that is cheaper) the changes are joined linearly. MSE stands among them, at a price of zero; an arm with less
+    error than MSE comes before it, or in its place if it lowers the sensitivity as well.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ def reach(
     -------
     DataFrame
         A row a budget: ``budget``; ``own``, the relative change of the feature's sensitivity; ``others``, the mean
-        relative change of the other features'; NaN beyond the dearest arm. Changes are means over seeds of paired ratios.
+        relative change of the other features'; NaN beyond the dearest arm of that envelope. Changes are means over seeds of paired ratios.
 
     Source: ours, for the remark on tuning at the end of the paper's section 6.2.
     """
@@ -211,7 +212,7 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "r
 
     Returns
     -------
-    dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ)
+    dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ, or for v2-adheres none)
 
     Source: paper, version 2, section 6.1; the rules are in :func:`lai.stats.judge_steps`.
 
@@ -225,6 +226,8 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "r
     """
     runs = _of(table, protocol)
     lams = sorted((v for v in runs["lam"].unique() if not math.isnan(v)), reverse=True)
+    if not lams:
+        return dict.fromkeys(SMOOTHNESS_CLAIMS, "not tested")
     steps = list(zip(lams[1:], lams, strict=False))
 
     def verdict(metric: str, sign: int) -> str:

@@ -132,6 +132,14 @@ def test_search_unique_turns_when_another_family_is_near() -> None:
     assert verdict("verdict-unique", ranked=ranked)[0] == "search-unique: fails"
 
 
+def test_search_unique_asks_for_fresh_seeds() -> None:
+    again = kept_run().names["again"].copy()
+    assert not again["near"].any()  # "by the rule of the first stage none of them would be near"
+    assert verdict("verdict-unique")[0] == "search-unique: holds under stated conditions"
+    again.loc[again.index[0], "near"] = True
+    assert verdict("verdict-unique", again=again)[0] == "search-unique: holds"
+
+
 def with_paper(noise: float) -> dict[str, pd.DataFrame]:
     """Readings judged on a table in which one of them has the paper's figures, with and without noise over seeds."""
     run = kept_run()

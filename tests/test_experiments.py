@@ -276,6 +276,8 @@ def test_verdicts_follow_the_numbers() -> None:
     assert smoothness_verdicts(made_up(flat, flat, noise=0.1), "sound")["v2-adheres"] == "not shown"
     one = made_up(UP, DOWN).query("lam.isna() or lam == 0.1")
     assert list(smoothness_verdicts(one, "sound").values()) == ["not tested", "not tested", "holds", "not tested"]
+    control = one[one["arm"] == "MSE"]
+    assert set(smoothness_verdicts(control, "sound").values()) == {"not tested"}
     alone = made_up(UP, DOWN).query("seed == 0")
     assert set(smoothness_verdicts(alone, "sound").values()) == {"not shown"}
     with pytest.raises(ValueError, match="readout = 'best'"):

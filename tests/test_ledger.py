@@ -35,7 +35,6 @@ from lai.claims import (
 )
 from lai.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_LIST_RMSE, V2_SENSITIVITY, V2_SMOOTHNESS
 from lai.reports import ADHERES, shrunken_rmse
-from lai.stats import bootstrap_mean
 from tools import ledger
 
 ROOT = Path(__file__).parent.parent
@@ -399,9 +398,9 @@ def test_claims_of_both_versions_read_both_tables(tmp_path: Path, name: str) -> 
     assert "V1: not testable (strength.csv is not among the results)." in alone.numbers
     ask(tmp_path, name, **both)
     said = QUERIES[name](Results(tmp_path))
-    assert all(
-        f"{where}, {version}: " in said.numbers for where in ("Sound", "Published, running") for version in ("v1", "v2")
-    )
+    asks_slopes = name in ("variance_measures", "shrinking_slopes")  # which no running statistics have
+    assert all(f"Sound, {version}: " in said.numbers for version in ("v1", "v2"))
+    assert all((f"Published, running, {version}: " in said.numbers) != asks_slopes for version in ("v1", "v2"))
     if name in ("trade", "max_accuracy", "variance_measures"):
         assert said.verdict == "holds under conditions" and said.views != alone.views
     (tmp_path / "smoothness.csv").unlink()
@@ -461,7 +460,8 @@ def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str, cov
     made = table(error, falling, noise=1e-4 if off else 1e-3)
     ask(tmp_path, "shrinking_slopes", smoothness=made, shrinking=study(covariance))
     said = QUERIES["shrinking_slopes"](Results(tmp_path)).numbers
-    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
+    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, recomputed", "Sound"))
+    assert "running" not in said  # slopes were not measured with those statistics
 
 
 def test_shrinking_takes_the_networks_of_its_table_and_read_out(tmp_path: Path) -> None:
@@ -737,24 +737,21 @@ def test_some_and_where() -> None:
     )
 
 
-@pytest.mark.parametrize("tests", [1, 6, 20])
-def test_an_interval_for_many_questions_is_about_students(tests: int) -> None:
-    """How far below the bound the mean of a sample of normal shape must lie."""
+@pytest.mark.parametrize(("tests", "room"), [(1, 0.2), (6, 1e-6), (20, 1e-6)])
+def test_an_interval_for_many_questions_is_students(tests: int, room: float) -> None:
+    """How far below the bound the mean of a sample of normal shape must lie; for one question it is the bootstrap's, about that."""
     sample = stats.norm.ppf((np.arange(10) + 0.5) / 10)
     needed = stats.t.ppf(1 - 0.025 / tests, 9) * stats.sem(sample)
-    assert needed * 1.2 < sample.max()  # not for want of a sample on both sides
-    for share, lower, higher in ((1.2, "holds", "fails"), (0.8, "not shown", "not shown")):
+    for share, lower, higher in ((1 + room, "holds", "fails"), (1 - room, "not shown", "not shown")):
         assert below(sample - share * needed, 0, tests) == lower
         assert below(sample + share * needed, 0, tests) == higher
 
 
-def test_a_decision_for_many_questions_does_not_hang_on_the_number_of_resamples() -> None:
-    """The interval for many questions ends so far out that ten thousand resamples do not reach it."""
-    sample = np.random.default_rng(0).normal(size=10)
-    few, many = (bootstrap_mean(sample, level=1 - 0.05 / 20, n=n) for n in (10_000, 1_000_000))
-    assert many.low < few.low and few.high < many.high
-    assert below(sample - (few.low + many.low) / 2, 0, 20) == "not shown"
-    assert below(sample - (few.high + many.high) / 2, 0, 20) == "not shown"
+def test_equal_signs_alone_do_not_answer_many_questions() -> None:
+    """Ten of one sign come up by chance once in 512 times, and a bootstrap never finds the other sign among them."""
+    sample = np.array([-0.06, -0.02, -0.01, -0.01, -0.005, -0.005, -0.004, -0.003, -0.002, -0.001])
+    assert below(sample, 0) == "holds"
+    assert below(sample, 0, 34) == "not shown"
 
 
 def test_an_answer_is_computed_again_if_a_table_changes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from lai.data import KAGGLE_SHA256
 from lai.experiments import arm_name
 from lai.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from lai.reports import lam_with_effect, smoothness_verdicts
-from lai.stats import bootstrap_mean, paired
+from lai.stats import bootstrap_mean, paired, student_mean
 
 RESULTS = Path(__file__).parent.parent / "book" / "results"
 
@@ -72,15 +72,16 @@ def test_published_protocol_does_not_show_the_order_of_the_errors(table: pd.Data
 
 
 def test_a_lower_error_comes_and_goes_with_the_readout(table: pd.DataFrame) -> None:
-    """Page and ledger (generalise): at λ = 0.01 the published protocol's error is below MSE's, mostly in one seed, and above with running statistics."""
+    """Page: at λ = 0.01 the published protocol's error is below MSE's by the bootstrap and not by Student, half of it in one seed,
+    and above with running statistics."""
     runs = table.query("protocol == 'published'")
     recomputed, running = (paired(runs, metric, "λ = 0.01", "MSE") for metric in ("rmse", "rmse_running"))
     assert bootstrap_mean(recomputed).high < 0 < bootstrap_mean(running).high
-    assert recomputed.min() / recomputed.sum() > 0.5 and running.mean() > 0
+    assert student_mean(recomputed).high > 0 and recomputed.min() / recomputed.sum() > 0.4 and running.mean() > 0
 
 
 def test_other_splits_move_all_arms_alike() -> None:
-    """Page: in every split the same picture; the sound error moves more than over seeds, the differences to MSE stay."""
+    """Page: in every split the same picture; the sound error moves more than over seeds, the differences to MSE less."""
     tables = [pd.read_csv(RESULTS / f"smoothness{end}.csv") for end in ("", "_split1", "_split2", "_split3")]
     assert all(set(table["seed"]) >= {0, 1, 2} for table in tables)
     errors, changes = [], {"corrected": [], "sound": []}  # type: ignore[var-annotated]
@@ -185,6 +186,7 @@ def test_exercises_grade_answers(
     wrong: tuple[str, ...],
 ) -> None:
     names = {"kept": table, "glue": lambda *_, **__: None, "pd": pd, "paired": paired, "arm_name": arm_name}
+    names |= {"student_mean": student_mean}
     names |= {"V2_SMOOTHNESS": V2_SMOOTHNESS, "lam_with_effect": lam_with_effect}
     exec(page["numbers"], names)
     answer = page[f"{exercise}-answer"]

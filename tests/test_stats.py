@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lai.stats import bootstrap_mean, judge_steps, paired
+from lai.stats import bootstrap_mean, judge_steps, paired, student_mean
 
 
 def test_bootstrap_interval_of_a_large_sample_is_the_normal_one() -> None:
@@ -24,6 +24,28 @@ def test_bootstrap_covers_the_mean_about_as_often_as_it_says(size: int, least: f
     rng = np.random.default_rng(1)
     hits = np.mean([i.low <= 0 <= i.high for i in (bootstrap_mean(rng.normal(size=size), n=1000) for _ in range(1500))])
     assert least < hits < 0.97
+
+
+def test_students_interval_is_scipys() -> None:
+    sample = np.random.default_rng(2).normal(3, 2, 10)
+    for level in (0.95, 0.9985):
+        mean, low, high = student_mean(sample, level=level)
+        expected = stats.t.interval(level, 9, loc=sample.mean(), scale=stats.sem(sample))
+        assert mean == pytest.approx(sample.mean()) and (low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("values", "level", "message"),
+    [
+        ([1.0], 0.95, "values = "),
+        ([1.0, math.nan], 0.95, "values = "),
+        ([[1.0, 2.0]], 0.95, "values"),
+        ([1, 2], 1, "level = 1"),
+    ],
+)
+def test_students_interval_needs_two_numbers_and_a_level(values: list, level: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        student_mean(values, level=level)
 
 
 @pytest.mark.parametrize("size", [10, 20, 40])

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             write(ledger, sources)
         claims = load_ledger(ledger)
         found = disagreements(claims, sources)
-    except LedgerError as error:
+    except (LedgerError, ValueError) as error:  # the latter for a table that cannot be paired
         print(f"error: {error}", file=sys.stderr)
         return 1
     print("\n".join(found))
