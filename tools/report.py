@@ -156,11 +156,15 @@ def environments(folder: Path) -> str:
 
 
 TOLERANCES = {
-    "published": {"rmse": 0.03, "variance": 0.1, "rms_k": 0.1},
-    "corrected": {"rmse": 0.08, "variance": 0.15, "rms_k": 0.12},
-    "sound": {"rmse": 0.01, "variance": 0.02, "rms_k": 0.05},
+    "published": {"rmse": 0.08, "variance": 0.35, "rms_k": 0.2},
+    "corrected": {"rmse": 0.1, "variance": 0.2, "rms_k": 0.35},
+    "sound": {"rmse": 0.06, "variance": 0.03, "rms_k": 0.045},
 }
-"""How far one run may be from its committed figures on another machine, in their units."""
+"""How far one run may be from its committed figures on another machine, in their units.
+
+At least twice what was measured in rounding.csv, and more than any of the tables' 700 runs moved when the library came to add up in
+another order (libraries c25cf76dc05a434a and 1e9bb137b8ffd77f in the history of book/results).
+"""
 
 
 def tolerances(folder: Path) -> str:
