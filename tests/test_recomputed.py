@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -140,17 +141,14 @@ MISTAKEN = {
 
 @pytest.mark.parametrize("mistake", MISTAKEN)
 def test_the_check_notices(mistake: str, committed: dict[str, Committed]) -> None:
-    """In every seed, and even within the tolerances; of the α that these are too wide for, in most."""
+    """In every seed, and even within the tolerances."""
     name, protocol, arm, other_protocol, other_arm = MISTAKEN[mistake]
     if name not in committed or not {protocol, other_protocol} <= set(committed[name].about["arms"]):
         pytest.skip("no such runs are committed for the data of this machine")
     table = committed[name].table.set_index(["protocol", "arm", "seed"], drop=False)
-    seeds, missed = committed[name].about["seeds"], []
-    for seed in seeds:
+    for seed in committed[name].about["seeds"]:
         mistaken = table.loc[(other_protocol, other_arm, str(seed)), "rmse":].astype(float)
-        if not misses(dict(mistaken), table.loc[(protocol, arm, str(seed))], exact=False):
-            missed.append(seed)
-    assert len(missed) <= (0.2 * len(seeds) if mistake.startswith("α") else 0), f"{mistake}, seeds {missed}"
+        assert misses(dict(mistaken), table.loc[(protocol, arm, str(seed))], exact=False), f"{mistake}, seed {seed}"
 
 
 def test_the_tolerances_are_at_least_twice_what_was_measured() -> None:
@@ -179,3 +177,21 @@ def test_rounding_was_measured_on_runs_of_the_tables(epochs: str, names: tuple[s
     for run in study.itertuples():
         arm = str(run.arm).removesuffix(f", α = {run.alpha}")
         assert known[run.protocol, arm, run.alpha, run.seed] == (run.rmse, run.variance, run.rms_k), run
+
+
+def test_few_runs_went_further_in_another_order_of_summation() -> None:
+    """The pairs are of the committed tables, all their runs; on another machine one draw in fifty may miss, not more."""
+    pairs = pd.read_csv(RESULTS / "summation.csv")
+    for name, own in pairs.groupby("table"):
+        table = pd.read_csv(RESULTS / f"{name}.csv")
+        key = ["protocol", "arm", "alpha", "seed"]
+        both = own.merge(table, on=key, suffixes=("_before", ""), validate="1:1")
+        assert len(both) == len(table) and all((both[f"{m}_again"] == both[m]).all() for m in TOLERANCES["sound"])
+    assert set(pairs["table"]) == set(EXPERIMENTS)
+    limits = pairs["protocol"].map(TOLERANCES)
+    beyond = [
+        abs(run[f"{m}_again"] - run[m]) > limit[m]
+        for (_, run), limit in zip(pairs.iterrows(), limits, strict=True)
+        for m in limit
+    ]
+    assert np.reshape(beyond, (len(pairs), -1)).any(axis=1).mean() < 0.02
