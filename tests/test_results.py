@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -9,11 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from scipy import stats
 
 from lai import plotting
+from lai.claim_queries import QUERIES, Results
 from lai.data import KAGGLE_SHA256
 from lai.experiments import arm_name
 from lai.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
+from lai.protocols import PROTOCOLS
 from lai.reports import lam_with_effect, smoothness_verdicts
 from lai.stats import bootstrap_mean, paired, student_mean
 
@@ -96,6 +100,40 @@ def test_other_splits_move_all_arms_alike() -> None:
     assert max(errors) - min(errors) > of(tables[0], "sound", "rmse")["MSE"].std()
     for found in changes.values():
         assert min(found) > 0.15 and max(found) - min(found) < 0.3 * min(found)
+
+
+def test_other_splits_are_not_shown_to_move_differences() -> None:
+    """Page: no more of them lie apart than chance brings; a split that did move them would be noticed."""
+    kept = pd.read_csv(RESULTS / "smoothness.csv")
+
+    def apart(shift: float) -> int:
+        found = 0
+        for split, protocol in itertools.product((1, 2, 3), PROTOCOLS):
+            there, here = (
+                t[t["protocol"] == protocol] for t in (pd.read_csv(RESULTS / f"smoothness_split{split}.csv"), kept)
+            )
+            for lam, metric in itertools.product(("0.1", "0.01", "0.001"), ("rmse", "variance")):
+                one, two = (paired(t, metric, f"λ = {lam}", "MSE") for t in (there, here))
+                pooled = (
+                    (one.var(ddof=1) * (len(one) - 1) + two.var(ddof=1) * (len(two) - 1)) / (len(one) + len(two) - 2)
+                ) ** 0.5
+                error = pooled * (1 / len(one) + 1 / len(two)) ** 0.5
+                found += (
+                    abs(one.mean() + shift * pooled - two.mean()) > stats.t.ppf(0.975, len(one) + len(two) - 2) * error
+                )
+        return found
+
+    assert apart(0) <= 0.05 * 54 < 0.5 * 54 < apart(3)
+
+
+def test_most_columns_would_do_for_any_arm() -> None:
+    """Introduction and page: the spread over seeds is so wide that most of the paper's columns fit a wrong arm."""
+    told = QUERIES["v2_figures"](Results(RESULTS)).numbers
+    pairs = [
+        (int(wrong), int(passing))
+        for wrong, passing in re.findall(r"of (\d+) columns wrongly paired (\d+) pass in full", told)
+    ]
+    assert len(pairs) == 2 and all(passing > wrong / 2 for wrong, passing in pairs)
 
 
 def test_the_grid_beside_the_sound_protocol() -> None:
