@@ -1,4 +1,4 @@
-"""Networks that differ in their loss alone, trained side by side, measured, and kept one by one."""
+"""Networks that differ in their loss alone, trained on the same batches, measured, and kept one by one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from .cells import CellStore
+from .compiled import Network, takes
 from .factor import check_choice, check_lam
+from .models import MLP
 from .parallel import run_parallel
-from .protocols import PROTOCOLS, Protocol
+from .protocols import PROTOCOLS
 from .readout import read_out
 from .schedule import LaiSchedule, check_count
 from .stack import Lane, Stack, adam, branch, fit_stack
@@ -141,8 +143,8 @@ def train_arms(
     pretrain_epochs, epochs : int
         Before and after the arms part.
     device
-        As in :func:`lai.fit`. On a GPU all seeds of a protocol are trained in one tensor program, on a CPU a few; the
-        results do not depend on that.
+        As in :func:`lai.fit`. On a GPU all runs of a protocol are trained in one tensor program (:mod:`lai.stack`), on a
+        CPU one after another by a compiled loop (:mod:`lai.compiled`) where the network is of a kind that it takes.
     n_jobs : int, optional
         Processes, as in :func:`lai.parallel.run_parallel`; results do not depend on it.
     store : CellStore, optional
@@ -175,22 +177,15 @@ def train_arms(
     check_count("epochs", epochs)
     where = str(resolve_device(device))
 
-    def cell(protocol: str, arm: Arm, seed: int) -> _Cell:
-        return _Cell(plain_twin(protocol) if arm == MSE else protocol, arm, seed, pretrain_epochs, epochs)
+    def cell(protocol: str, arm: Arm, seed: int) -> Cell:
+        return Cell(plain_twin(protocol) if arm == MSE else protocol, arm, seed, pretrain_epochs, epochs)
 
-    def of_group(group: Sequence[int]) -> list[_Job]:
-        cells = dict.fromkeys(
-            cell(protocol, arm, seed) for protocol in wanted for seed in group for arm in wanted[protocol]
-        )
-        missing: dict[str, list[_Cell]] = {}
-        for one in cells:
-            if store is None or store.get(one.settings(data, where)) is None:
-                missing.setdefault(one.protocol, []).append(one)
-        return [_Job(data, tuple(together), where, store) for together in missing.values()]
-
-    size = len(chosen) if torch.device(where).type == "cuda" else _seeds_a_job(len(chosen), len(wanted), n_jobs)
-    jobs = [job for i in range(0, len(chosen), size) for job in of_group(chosen[i : i + size])]
-    made: dict[_Cell, dict[str, Any]] = {}
+    cells = dict.fromkeys(
+        cell(protocol, arm, seed) for seed in chosen for protocol in wanted for arm in wanted[protocol]
+    )
+    missing = [one for one in cells if store is None or store.get(one.settings(data, where)) is None]
+    jobs = [_Job(data, together, where, store) for together in _grouped(missing, data.train.x, where)]
+    made: dict[Cell, dict[str, Any]] = {}
     for results in run_parallel(
         _run, [(j,) for j in jobs], n_jobs=n_jobs, progress=progress, costs=[j.cost for j in jobs]
     ):
@@ -218,13 +213,6 @@ def plain_twin(protocol: str) -> str:
     return next(n for n, p in PROTOCOLS.items() if replace(p, name="", about="", slope="summed") == own)
 
 
-def _seeds_a_job(n_seeds: int, n_protocols: int, n_jobs: int | None) -> int:
-    """As many as leave about three jobs to each process: many are faster together, few are less to lose and to wait for."""
-    import joblib
-
-    return math.ceil(n_seeds * n_protocols / (3 * joblib.effective_n_jobs(n_jobs)))
-
-
 def check_seeds(seeds: Iterable[int]) -> list[int]:
     """``seeds`` as a list, or ``ValueError`` if there is none, one twice, or one that is no seed."""
     chosen = [check_count("seed", s) for s in seeds]
@@ -234,8 +222,18 @@ def check_seeds(seeds: Iterable[int]) -> list[int]:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """One run: all that determines it, but for the data."""
+class Cell:
+    """One run: all that determines it, but for the data.
+
+    Attributes
+    ----------
+    protocol : str
+        A name in ``PROTOCOLS``.
+    arm : Arm
+    seed : int
+    pretrain_epochs, epochs : int
+        As in :func:`train_arms`.
+    """
 
     protocol: str
     arm: Arm
@@ -246,7 +244,7 @@ class _Cell:
     def settings(self, data: Housing, device: str) -> dict[str, Any]:
         return {
             "data": data.sha256,
-            "split": _digest(data.val.x),
+            "split": [_digest(data.train.x), _digest(data.val.x)],
             "protocol": asdict(PROTOCOLS[self.protocol]),
             "lam": self.arm.lam,
             "alpha": self.arm.alpha,
@@ -257,57 +255,131 @@ class _Cell:
 
 
 class _Job(NamedTuple):
-    """Runs of one protocol and one length, to be trained in one stack."""
+    """Runs of one protocol and one length, for one process."""
 
     data: Housing
-    cells: tuple[_Cell, ...]
+    cells: tuple[Cell, ...]
     device: str
     store: CellStore | None
 
     @property
     def cost(self) -> float:
-        """Roughly, in plain steps: a Lai step costs about three."""
+        """Roughly, in plain steps: a Lai step costs about two."""
         first = self.cells[0]
-        return first.pretrain_epochs + first.epochs * sum(1 + 2 * cell.arm.alpha for cell in self.cells)
+        return first.pretrain_epochs + first.epochs * sum(1 + cell.arm.alpha for cell in self.cells)
 
 
-def _run(job: _Job) -> dict[_Cell, dict[str, Any]]:
+def _grouped(cells: Sequence[Cell], x: Tensor, device: str) -> list[tuple[Cell, ...]]:
+    """Cells that one process should train: on a CPU those that share their pre-training, on a GPU all of a protocol."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        if not _one_by_one(PROTOCOLS[cell.protocol].model(x, cell.seed), device):
+            key: Any = cell.protocol
+        else:
+            key = (cell.protocol, cell.seed) if cell.pretrain_epochs else cell
+        groups.setdefault(key, []).append(cell)
+    return [tuple(group) for group in groups.values()]
+
+
+def _one_by_one(model: MLP, device: str) -> bool:
+    return torch.device(device).type == "cpu" and takes(model)
+
+
+def _run(job: _Job) -> dict[Cell, dict[str, Any]]:
     """Train the job's runs, measure them and keep them."""
-    started = time.process_time()
-    cells, where = job.cells, torch.device(job.device)
-    recipe: Protocol = PROTOCOLS[cells[0].protocol]
-    pretrain_epochs, epochs = cells[0].pretrain_epochs, cells[0].epochs
-    data = _on(job.data, where)
-    x, y = data.train
-    seeds = sorted({cell.seed for cell in cells})
-    options: dict[str, Any] = {
-        "batch_size": min(recipe.batch_size, len(x)),
-        "pretrain_epochs": pretrain_epochs,
-        "val": tuple(data.val),
-        # Two hundred points are enough to draw a curve, and validating takes time.
-        "validate_every": max(1, (pretrain_epochs + epochs) // 100),
-    }
-    trunk = Stack([recipe.model(job.data.train.x, seed) for seed in seeds]).to(where)
-    state = adam(trunk, recipe.lr)
-    first = fit_stack(trunk, state, (x, y), [Lane(seed) for seed in seeds], epochs=pretrain_epochs, **options)
-    lanes = [Lane(cell.seed, cell.arm.lam, cell.arm.alpha) for cell in cells]
-    stack, state = branch(trunk, state, [seeds.index(cell.seed) for cell in cells])
-    options |= {"first_epoch": pretrain_epochs, "slope": recipe.slope}
-    history = fit_stack(stack, state, (x, y), lanes, epochs=epochs, **options)
+    data, batch_size = _on(job.data, torch.device(job.device)), PROTOCOLS[job.cells[0].protocol].batch_size
     results = {}
-    for i, (cell, model) in enumerate(zip(cells, stack.models(), strict=True)):
-        before, after = first[first["lane"] == seeds.index(cell.seed)], history[history["lane"] == i]
-        curve = pd.concat([part for part in (before, after) if len(part)] or [history])[["epoch", "val_rmse"]]
-        results[cell] = {"measured": read_out(model, data, recipe.batch_size), "curve": curve.to_dict("list")}
-    used = time.process_time() - started
-    for cell, result in results.items():
-        result["cost"] = {
-            "cpu_seconds": round(used / len(cells), 3),
-            "peak_mb": _peak_mb(),
+    for cell, model, curve, seconds in train_cells(job.data, job.cells, job.device):
+        started = time.process_time()
+        measured = read_out(model, data, batch_size)
+        cost = {"cpu_seconds": round(seconds + time.process_time() - started, 3), "peak_mb": _peak_mb()}
+        results[cell] = {
+            "measured": measured,
+            "curve": dict(zip(("epoch", "val_rmse"), curve, strict=True)),
+            "cost": cost,
         }
         if job.store is not None:
-            job.store.put(cell.settings(job.data, job.device), result)
+            job.store.put(cell.settings(job.data, job.device), results[cell])
     return results
+
+
+class TrainedCell(NamedTuple):
+    """A run that has been trained."""
+
+    cell: Cell
+    model: MLP
+    curve: tuple[list[int], list[float]]
+    """Epochs, and the RMSE on the validation rows after each, with running statistics."""
+    seconds: float
+    """Of processor time; what runs share is shared equally among them."""
+
+
+def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> Iterator[TrainedCell]:
+    """Train runs of one protocol and one length, and give each as it ends.
+
+    Parameters
+    ----------
+    data : Housing
+        From :func:`lai.data.load_housing`.
+    cells : sequence of Cell
+        At least one; they differ in arm and seed alone.
+    device : str
+
+    Source: paper, version 2, section 6.1, for the form.
+    """
+    first = cells[0]
+    if any(replace(cell, arm=first.arm, seed=first.seed) != first for cell in cells):
+        raise ValueError("cells differ in more than arm and seed")
+    options: dict[str, Any] = {
+        "batch_size": min(PROTOCOLS[first.protocol].batch_size, len(data.train.x)),
+        "pretrain_epochs": first.pretrain_epochs,
+        # Two hundred points are enough to draw a curve, and validating takes time.
+        "validate_every": max(1, (first.pretrain_epochs + first.epochs) // 100),
+    }
+    alone = _one_by_one(PROTOCOLS[first.protocol].model(data.train.x, first.seed), device)
+    return (_train_alone if alone else _train_together)(_on(data, torch.device(device)), cells, options)
+
+
+def _train_alone(data: Housing, cells: Sequence[Cell], options: dict[str, Any]) -> Iterator[TrainedCell]:
+    """One network after another, each by the compiled loop."""
+    train, val = (data.train.x, data.train.y), (data.val.x, data.val.y)
+    recipe, pretrain_epochs, epochs = PROTOCOLS[cells[0].protocol], cells[0].pretrain_epochs, cells[0].epochs
+    # So that the loop is compiled, or loaded, before the clock starts.
+    Network(recipe.model(data.train.x, 0), recipe.lr).gradients(data.train.x[:2], data.train.y[:2], Lane(0))
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        own = [cell for cell in cells if cell.seed == seed]
+        started = time.process_time()
+        trunk = Network(recipe.model(data.train.x, seed), recipe.lr)
+        before = trunk.fit(train, Lane(seed), epochs=pretrain_epochs, val=val, **options)
+        shared = (time.process_time() - started) / len(own)
+        for cell in own:
+            started = time.process_time()
+            network, lane = trunk.copy(), Lane(seed, cell.arm.lam, cell.arm.alpha)
+            last: dict[str, Any] = {"epochs": epochs, "first_epoch": pretrain_epochs, "slope": recipe.slope}
+            curve = before + network.fit(train, lane, val=val, **last, **options)
+            points = [epoch for epoch, _ in curve], [error for _, error in curve]
+            yield TrainedCell(cell, network.model(), points, shared + time.process_time() - started)
+
+
+def _train_together(data: Housing, cells: Sequence[Cell], options: dict[str, Any]) -> Iterator[TrainedCell]:
+    """All networks in one stack, of any kind that it takes and on any device."""
+    train, val = (data.train.x, data.train.y), (data.val.x, data.val.y)
+    recipe, pretrain_epochs, epochs = PROTOCOLS[cells[0].protocol], cells[0].pretrain_epochs, cells[0].epochs
+    started = time.process_time()
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    on_cpu = data.train.x.cpu()  # where the scaling of the features is computed, whatever trains
+    trunk = Stack([recipe.model(on_cpu, seed) for seed in seeds]).to(data.train.x.device)
+    state = adam(trunk, recipe.lr)
+    first = fit_stack(trunk, state, train, [Lane(seed) for seed in seeds], epochs=pretrain_epochs, val=val, **options)
+    lanes = [Lane(cell.seed, cell.arm.lam, cell.arm.alpha) for cell in cells]
+    stack, state = branch(trunk, state, [seeds.index(cell.seed) for cell in cells])
+    last: dict[str, Any] = {"epochs": epochs, "first_epoch": pretrain_epochs, "slope": recipe.slope}
+    history = fit_stack(stack, state, train, lanes, val=val, **last, **options)
+    seconds = (time.process_time() - started) / len(cells)
+    for i, (cell, model) in enumerate(zip(cells, stack.models(), strict=True)):
+        parts = first[first["lane"] == seeds.index(cell.seed)], history[history["lane"] == i]
+        points = [value for part in parts for value in part["epoch"]], [e for part in parts for e in part["val_rmse"]]
+        yield TrainedCell(cell, model, points, seconds)
 
 
 def _peak_mb() -> int:

@@ -15,6 +15,7 @@ from typing import Any
 IN_RESULTS = (
     "arms",
     "by_hand",
+    "compiled",
     "factor",
     "gradient",
     "metrics",
@@ -31,7 +32,7 @@ IN_RESULTS = (
 class CellStore:
     """A folder with one JSON file for each finished cell, named by a digest of all that determines it.
 
-    The digest covers the cell's settings, the versions of torch and numpy, and the library's sources that computed it, so a
+    The digest covers the cell's settings, the versions of torch, numpy and numba, and the library's sources that computed it, so a
     changed setting or a changed library finds nothing and computes anew. A file appears whole or not at all.
 
     Parameters
@@ -86,4 +87,5 @@ def fingerprint() -> dict[str, str]:
     digest = hashlib.sha256()
     for name in IN_RESULTS:
         digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
-    return {"torch": version("torch").split("+")[0], "numpy": version("numpy"), "lai": digest.hexdigest()[:16]}
+    others = {name: version(name).split("+")[0] for name in ("torch", "numpy", "numba")}
+    return {**others, "lai": digest.hexdigest()[:16]}

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .arms import check_seeds
+from .arms import MSE, Cell, check_seeds, train_cells
 from .factor import check_choice
 from .metrics import sensitivity
 from .paper import V2_SENSITIVITY
@@ -19,7 +19,6 @@ from .protocols import PROTOCOLS
 from .readout import set_precise_statistics
 from .reports import READOUTS
 from .schedule import check_count
-from .stack import Lane, Stack, adam, fit_stack
 from .stats import bootstrap_mean
 
 if TYPE_CHECKING:
@@ -82,19 +81,16 @@ def noise_study(
     for protocol in protocols:
         check_choice("protocol", protocol, tuple(PROTOCOLS))
     rows = []
-    x, y = data.train
+    x = data.train.x
     for protocol in protocols:
-        recipe = PROTOCOLS[protocol]
-        stack = Stack([recipe.model(x, seed) for seed in chosen])
-        lanes, batch = [Lane(seed) for seed in chosen], min(recipe.batch_size, len(x))
-        fit_stack(stack, adam(stack, recipe.lr), (x, y), lanes, epochs=epochs, batch_size=batch)
-        for seed, model in zip(chosen, stack.models(), strict=True):
-            set_precise_statistics(model, x, recipe.batch_size)
+        cells = [Cell(protocol, MSE, seed, 0, epochs) for seed in chosen]
+        for cell, model, _, _ in train_cells(data, cells):
+            set_precise_statistics(model, x, PROTOCOLS[protocol].batch_size)
             for kind, unit in NOISES.items():
                 for c in scales:
                     noise = {"relative_noise": c} if unit is None else {"noise": c * unit(data.test.x)}
                     values = sensitivity(model, data.test.x, **noise).tolist()
-                    row = {"protocol": protocol, "seed": seed, "kind": kind, "scale": c}
+                    row = {"protocol": protocol, "seed": cell.seed, "kind": kind, "scale": c}
                     rows.append(row | {f"s_{j}": value for j, value in enumerate(values, 1)})
     return pd.DataFrame(rows)
 

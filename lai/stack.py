@@ -42,7 +42,7 @@ class Stack(nn.Module):
     Raises
     ------
     ValueError
-        For no model, models of different architecture, or LayerNorm.
+        For no model, models of different architecture, LayerNorm, or BatchNorm without a momentum.
 
     Source: ours.
 
@@ -63,6 +63,8 @@ class Stack(nn.Module):
             raise ValueError("models differ in architecture: a stack is of one shape")
         if any(isinstance(layer, nn.LayerNorm) for layer in models[0]):
             raise ValueError("models have LayerNorm: a stack takes norm=None or norm='batch'")
+        if any(isinstance(layer, nn.BatchNorm1d) and layer.momentum is None for layer in models[0]):
+            raise ValueError("models have BatchNorm with momentum=None: a stack takes a number")
         self._first = copy.deepcopy(models[0])
         self._first.requires_grad_(False)
         self._own = nn.ParameterDict()  # by position and name, as in the single network: "2_weight"
@@ -180,7 +182,8 @@ class Stack(nn.Module):
         """BatchNorm's running mean and variance (E, n_channels), to be updated in place, and their momentum."""
         whole = [self._kept[f"{position}.running_{name}"] for name in ("mean", "var")]
         mean, var = (kept if part is None else kept[part] for kept in whole)
-        yield (mean, var), layer.momentum or 0.1
+        assert layer.momentum is not None
+        yield (mean, var), layer.momentum
         counts = self._kept[f"{position}.num_batches_tracked"]
         if part is None:
             counts += 1
@@ -339,13 +342,16 @@ def fit_stack(
     check_count("epochs", epochs)
     check_count("validate_every", validate_every, least=1)
     check_choice("slope", slope, ("summed", "true"))
-    starts = batch_starts(len(x), check_count("batch_size", batch_size, least=1), drop_last=True)
+    if y.shape != x.shape[:1]:
+        raise ValueError(f"train: x is {tuple(x.shape)} and y {tuple(y.shape)}: y must be (N,)")
+    coupled = any(isinstance(layer, nn.BatchNorm1d) for layer in stack._first)
+    # A batch of one has no spread.
+    starts = batch_starts(len(x), check_count("batch_size", batch_size, least=2 if coupled else 1), drop_last=True)
     if len(starts) == 0:
         raise ValueError(f"batch_size = {batch_size}: it must not exceed the {len(x)} samples")
     seeds = sorted({lane.seed for lane in lanes})
     own = torch.tensor([seeds.index(lane.seed) for lane in lanes], device=x.device)
     lam = _lam_tensor(lanes, x)
-    coupled = any(isinstance(layer, nn.BatchNorm1d) for layer in stack._first)
     if coupled and any(lane.lam is not None and lane.sampling == "points" for lane in lanes):
         raise ValueError("sampling = 'points': BatchNorm would mix the sampled points with the rest; use 'batches'")
     held_out = None if val is None else (val[0].T.expand(len(stack), -1, -1), val[1])

@@ -9,12 +9,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from .arms import MSE, Arm
+from .arms import MSE, Arm, Cell, train_cells
 from .factor import check_choice
 from .protocols import PROTOCOLS
 from .readout import read_out
 from .schedule import check_count
-from .stack import Lane, Stack, adam, fit_stack
 
 if TYPE_CHECKING:
     from .data import Housing
@@ -68,28 +67,14 @@ def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], seed: int,
     names = [arm.name for arm in wanted]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"arms: {repeated[0]} is there twice (λ to 6 digits)")
-    recipe = PROTOCOLS[protocol]
-    stack = Stack([recipe.model(data.train.x, seed)] * len(wanted))
-    history = fit_stack(
-        stack,
-        adam(stack, recipe.lr),
-        (data.train.x, data.train.y),
-        [Lane(seed, arm.lam, arm.alpha) for arm in wanted],
-        epochs=epochs,
-        batch_size=min(recipe.batch_size, len(data.train.x)),
-        slope=recipe.slope,
-        val=(data.val.x, data.val.y),
-        validate_every=max(1, epochs // 100),
-    )
-    models = dict(zip(names, stack.models(), strict=True))
-    rows, curves = [], []
-    for i, (arm, (name, model)) in enumerate(zip(wanted, models.items(), strict=True)):
-        key = {"protocol": protocol, "arm": name}
+    models, rows, curves = {}, [], []
+    for cell, model, curve, _ in train_cells(data, [Cell(protocol, arm, seed, 0, epochs) for arm in wanted]):
+        arm = cell.arm
+        key = {"protocol": protocol, "arm": arm.name}
         lams = {"lam": arm.base, "lam_8": arm.last, "alpha": arm.alpha, "seed": seed}
-        rows.append({**key, **lams, **read_out(model, data, recipe.batch_size)})
-        model.eval()
-        own = history.loc[history["lane"] == i, ["epoch", "val_rmse"]].reset_index(drop=True)
-        curves.append(own.assign(**key, seed=seed)[["protocol", "arm", "seed", "epoch", "val_rmse"]])
+        rows.append({**key, **lams, **read_out(model, data, PROTOCOLS[protocol].batch_size)})
+        models[arm.name] = model.eval()
+        curves.append(pd.DataFrame({**key, "seed": seed, "epoch": curve[0], "val_rmse": curve[1]}))
     return Trained(protocol, models, pd.DataFrame(rows), pd.concat(curves, ignore_index=True))
 
 

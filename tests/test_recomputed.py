@@ -38,7 +38,7 @@ class Committed(NamedTuple):
         here = environment()
         return self.about["device"] == "cpu" and all(self.about[key] == here[key] for key in here)
 
-    def row(self, cell: arms._Cell) -> pd.Series:
+    def row(self, cell: arms.Cell) -> pd.Series:
         of_arm = self.table["alpha"].astype(float).eq(cell.arm.alpha)
         of_arm &= self.table["arm"].str.removesuffix(f", α = {cell.arm.alpha:g}").eq(cell.arm.name)
         found = self.table[of_arm & self.table["protocol"].eq(cell.protocol) & self.table["seed"].eq(str(cell.seed))]
@@ -75,12 +75,12 @@ def committed(data: Housing) -> dict[str, Committed]:
     return found
 
 
-def affordable(name: str, committed: Committed) -> list[arms._Cell]:
+def affordable(name: str, committed: Committed) -> list[arms.Cell]:
     """The runs of a table that take less than a minute: of the long ones those with few or cheap Lai steps."""
     experiment = EXPERIMENTS[name]
     length = (experiment.pretrain_epochs, experiment.epochs)
     return [
-        arms._Cell(protocol, arm, int(seed), *length)
+        arms.Cell(protocol, arm, int(seed), *length)
         for protocol in committed.about["arms"]
         for arm in (MSE, *experiment.arms[protocol])
         for seed in committed.about["seeds"]
@@ -89,28 +89,28 @@ def affordable(name: str, committed: Committed) -> list[arms._Cell]:
 
 
 @pytest.fixture(scope="module")
-def drawn(data: Housing, committed: dict[str, Committed]) -> Iterator[dict[str, tuple[arms._Cell, dict[str, float]]]]:
+def drawn(data: Housing, committed: dict[str, Committed]) -> Iterator[dict[str, tuple[arms.Cell, dict[str, float]]]]:
     """A run of each table and what it measures now. Runs that can be trained together are."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"runs drawn with seed {seed}")
     choose = random.Random(seed)
-    chosen: dict[str, arms._Cell] = {}
+    chosen: dict[str, arms.Cell] = {}
     protocols: dict[tuple[int, int], str] = {}  # tables of one length draw from one, so that their runs train together
     for name, table in committed.items():
         runs = affordable(name, table)
         length = (runs[0].pretrain_epochs, runs[0].epochs)
         chosen[name] = choose.choice([c for c in runs if c.protocol == protocols.get(length, c.protocol)])
         protocols[length] = chosen[name].protocol
-    groups: dict[tuple, dict[arms._Cell, None]] = {}
+    groups: dict[tuple, dict[arms.Cell, None]] = {}
     for cell in chosen.values():
         groups.setdefault((cell.protocol, cell.pretrain_epochs, cell.epochs), {})[cell] = None
-    measured: dict[arms._Cell, dict[str, Any]] = {}
+    measured: dict[arms.Cell, dict[str, Any]] = {}
     for group in groups.values():
         measured |= run(data, *group)
     return {name: (cell, measured[cell]["measured"]) for name, cell in chosen.items()}
 
 
-def run(data: Housing, *cells: arms._Cell) -> dict[arms._Cell, dict[str, Any]]:
+def run(data: Housing, *cells: arms.Cell) -> dict[arms.Cell, dict[str, Any]]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

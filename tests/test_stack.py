@@ -285,6 +285,15 @@ def test_errors_name_what_is_wrong(data: tuple) -> None:
         Stack([lai.MLP(3, (8,), norm="layer")])
     with pytest.raises(ValueError, match="at least one"):
         Stack([])
+    cumulative = lai.MLP(3, (8,), norm="batch")
+    cumulative[1].momentum = None
+    with pytest.raises(ValueError, match="momentum=None"):
+        Stack([cumulative])
+    coupled = Stack([network("BatchNorm", x, 0)])
+    with pytest.raises(ValueError, match="batch_size = 1"):
+        fit_stack(coupled, adam(coupled, 0.1), data, [Lane(0)], epochs=1, batch_size=1)
+    with pytest.raises(ValueError, match=r"y \(150, 1\): y must be \(N,\)"):
+        fit_stack(coupled, adam(coupled, 0.1), (x, y[:, None]), [Lane(0)], epochs=1, batch_size=8)
     stack = Stack(models[:1])
     with pytest.raises(ValueError, match="lanes: 2 for a stack of 1"):
         fit_stack(stack, adam(stack, 0.1), data, [Lane(0), Lane(1)], epochs=1, batch_size=8)
