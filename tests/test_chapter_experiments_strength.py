@@ -14,9 +14,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from chapter_run import ROOT, Run, committed_verdicts
 
+from lai import arms
 from lai.paper import V1_SMOOTHNESS
 from lai.reports import lam_with_effect
 from lai.stats import bootstrap_mean, judge_steps, paired
@@ -228,9 +228,8 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
 
 
 def test_a_loss_that_ignores_slopes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    import lai.stack
-
-    monkeypatch.setattr(lai.stack, "lai_norm", lambda k, lam: torch.ones_like(k[:, 0]))
+    plain = arms.Lane
+    monkeypatch.setattr(arms, "Lane", lambda seed, lam=None, alpha=1.0: plain(seed))
     mutant = Run(CHAPTER, lam=0.1, lam_sound=0.001, protocols=["sound"], **TINY).all(until="live-curves")
     assert mutant.lines("live-verdict") == ["sound: flatter by 1 % in every seed of this run: False"]
 

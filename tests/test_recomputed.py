@@ -7,7 +7,6 @@ one part in a million (tools/rounding.py, book/results/rounding.csv) and are at 
 
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,39 +74,20 @@ def committed(data: Housing) -> dict[str, Committed]:
     return found
 
 
-def affordable(name: str, committed: Committed) -> list[arms.Cell]:
-    """The runs of a table that take less than a minute: of the long ones those with few or cheap Lai steps."""
-    experiment = EXPERIMENTS[name]
-    length = (experiment.pretrain_epochs, experiment.epochs)
-    return [
-        arms.Cell(protocol, arm, int(seed), *length)
-        for protocol in committed.about["arms"]
-        for arm in (MSE, *experiment.arms[protocol])
-        for seed in committed.about["seeds"]
-        if experiment.epochs < 500 or arm.alpha < 0.5 or (protocol == "sound" and name == "strength")
-    ]
-
-
 @pytest.fixture(scope="module")
-def drawn(data: Housing, committed: dict[str, Committed]) -> Iterator[dict[str, tuple[arms.Cell, dict[str, float]]]]:
-    """A run of each table and what it measures now. Runs that can be trained together are."""
+def drawn(data: Housing, committed: dict[str, Committed]) -> dict[str, tuple[arms.Cell, dict[str, float]]]:
+    """A run of each table and what it measures now."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"runs drawn with seed {seed}")
     choose = random.Random(seed)
-    chosen: dict[str, arms.Cell] = {}
-    protocols: dict[tuple[int, int], str] = {}  # tables of one length draw from one, so that their runs train together
+    chosen = {}
     for name, table in committed.items():
-        runs = affordable(name, table)
-        length = (runs[0].pretrain_epochs, runs[0].epochs)
-        chosen[name] = choose.choice([c for c in runs if c.protocol == protocols.get(length, c.protocol)])
-        protocols[length] = chosen[name].protocol
-    groups: dict[tuple, dict[arms.Cell, None]] = {}
-    for cell in chosen.values():
-        groups.setdefault((cell.protocol, cell.pretrain_epochs, cell.epochs), {})[cell] = None
-    measured: dict[arms.Cell, dict[str, Any]] = {}
-    for group in groups.values():
-        measured |= run(data, *group)
-    return {name: (cell, measured[cell]["measured"]) for name, cell in chosen.items()}
+        experiment = EXPERIMENTS[name]
+        protocol = choose.choice(list(table.about["arms"]))
+        arm = choose.choice([MSE, *experiment.arms[protocol]])
+        drawn_seed = choose.choice(table.about["seeds"])
+        chosen[name] = arms.Cell(protocol, arm, drawn_seed, experiment.pretrain_epochs, experiment.epochs)
+    return {name: (cell, run(data, cell)[cell]["measured"]) for name, cell in chosen.items()}
 
 
 def run(data: Housing, *cells: arms.Cell) -> dict[arms.Cell, dict[str, Any]]:
@@ -179,9 +159,9 @@ def test_rounding_was_measured_on_runs_of_the_tables(epochs: str, names: tuple[s
         assert known[run.protocol, arm, run.alpha, run.seed] == (run.rmse, run.variance, run.rms_k), run
 
 
-def test_few_runs_went_further_in_another_order_of_summation() -> None:
+def test_few_runs_went_further_in_another_program() -> None:
     """The pairs are of the committed tables, all their runs; on another machine one draw in fifty may miss, not more."""
-    pairs = pd.read_csv(RESULTS / "summation.csv")
+    pairs = pd.read_csv(RESULTS / "two_programs.csv")
     for name, own in pairs.groupby("table"):
         table = pd.read_csv(RESULTS / f"{name}.csv")
         key = ["protocol", "arm", "alpha", "seed"]

@@ -38,7 +38,7 @@ def test_a_doctored_result_is_noticed_and_written(
     table.loc[(table["arm"] == "λ = 0.001") & (table["protocol"] == "sound"), "rmse"] += 0.1
     table.to_csv(path, index=False)
     about = json.loads((tmp_path / "results" / "lists.json").read_text())
-    about["cpu_seconds"]["sound"] += 1000
+    about["cpu_seconds"]["sound"]["MSE"] += 1000
     (tmp_path / "results" / "lists.json").write_text(json.dumps(about))
     assert report.main(["--check", *copy]) == 1
     assert "results, costs is out of date" in capsys.readouterr().out
@@ -66,7 +66,8 @@ def test_a_shared_run_is_counted_once(tmp_path: Path) -> None:
     for name in report.EXPERIMENTS:
         runs = {"protocol": "sound", "arm": ["MSE", "λ = 0.1" if name != "sampling" else "λ = 0.1, α = 0.5"]}
         pd.DataFrame({**runs, "alpha": [0.0, 0.5], "seed": 0}).to_csv(tmp_path / f"{name}.csv", index=False)
-        about = {"cpu_seconds": {"sound": 20.0}, "epochs": "5" if name in ("strength", "sampling") else "2"}
+        seconds = {"sound": {"MSE": 5.0, str(runs["arm"][1]): 15.0}}
+        about = {"cpu_seconds": seconds, "epochs": "5" if name in ("strength", "sampling") else "2"}
         about |= {"wall_seconds_of_last_call": 90, "tables_of_last_call": [name], "peak_mb": 9, "device": "cpu"}
         (tmp_path / f"{name}.json").write_text(json.dumps(about))
     *_, last, _, calls = report.costs(tmp_path).splitlines()
@@ -78,11 +79,12 @@ def test_mse_runs_of_two_protocols_are_one(tmp_path: Path) -> None:
     runs = pd.DataFrame({"protocol": ["published"] * 2 + ["corrected"] * 2, "arm": ["MSE", "λ = 0.1"] * 2, "seed": 0})
     for name in report.EXPERIMENTS:
         runs.assign(alpha=[0.0, 0.5] * 2).to_csv(tmp_path / f"{name}.csv", index=False)
-        about = {"cpu_seconds": {"published": 20.0, "corrected": 30.0}, "epochs": "2", "peak_mb": 9, "device": "cpu"}
+        seconds = {"published": {"MSE": 5.0, "λ = 0.1": 15.0}, "corrected": {"MSE": 5.0, "λ = 0.1": 25.0}}
+        about = {"cpu_seconds": seconds, "epochs": "2", "peak_mb": 9, "device": "cpu"}
         about |= {"wall_seconds_of_last_call": 90, "tables_of_last_call": list(report.EXPERIMENTS)}
         (tmp_path / f"{name}.json").write_text(json.dumps(about))
     *_, last, _, calls = report.costs(tmp_path).splitlines()
-    assert "| all, each run once | 20 | 15 | 0 |" in last and calls.count("2 min") == 1
+    assert "| all, each run once | 20 | 25 | 0 |" in last and calls.count("2 min") == 1
 
 
 def test_links_and_commands_are_real() -> None:

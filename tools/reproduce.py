@@ -119,7 +119,11 @@ def provenance(
         **environment("Dask" if options.dask is not None else "Ray" if options.ray is not None else None),
         "device": options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
         "cpu_seconds": {
-            p: round(float(s), 1) for p, s in cost.groupby("protocol", sort=False)["cpu_seconds"].sum().items()
+            protocol: {
+                arm: round(float(s), 1)
+                for arm, s in of_protocol.groupby("arm", sort=False)["cpu_seconds"].sum().items()
+            }
+            for protocol, of_protocol in cost.groupby("protocol", sort=False)
         },
         "peak_mb": int(cost["peak_mb"].max()),
         "wall_seconds_of_last_call": wall,
