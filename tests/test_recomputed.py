@@ -113,7 +113,7 @@ def test_a_run_of_the_table_comes_out_again(name: str, drawn: dict, committed: d
 MISTAKEN = {
     "λ ignored": ("smoothness", "sound", "λ = 0.001", "sound", "λ = 1"),
     "factor left out": ("smoothness", "sound", "λ = 0.001", "sound", "MSE"),
-    "α ten times as large": ("lists", "sound", "λ = 1, λ₈ = 0.001, α = 0.01", "sound", "λ = 1, λ₈ = 0.001, α = 0.1"),
+    "α ten times as large": ("lists", "sound", "λ = 1, λ₈ = 0.1, α = 0.01", "sound", "λ = 1, λ₈ = 0.1, α = 0.1"),
     "list taken as one λ": ("sensitivity", "sound", "λ = 0.1, λ₈ = 0.001", "sound", "λ = 0.1"),
     "slope of the other kind": ("smoothness", "corrected", "λ = 0.001", "published", "λ = 0.001"),
 }

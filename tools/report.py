@@ -160,7 +160,7 @@ def environments(folder: Path) -> str:
 TOLERANCES = {
     "published": {"rmse": 0.07, "variance": 0.23, "rms_k": 0.15},
     "corrected": {"rmse": 0.08, "variance": 0.15, "rms_k": 0.12},
-    "sound": {"rmse": 0.01, "variance": 0.02, "rms_k": 0.05},
+    "sound": {"rmse": 0.02, "variance": 0.03, "rms_k": 0.05},
 }
 """How far one run may be from its committed figures on another machine, in their units: at least twice what was measured in
 rounding.csv. A few of the runs in two_programs.csv went further."""

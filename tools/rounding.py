@@ -1,6 +1,6 @@
 """How far rounding carries: runs of the committed tables beside runs whose initial weights differ by one part in a million.
 
-Writes book/results/rounding.csv, from which the tolerances of the page on reproducibility come. About ten minutes a seed on one
+Writes book/results/rounding.csv, from which the tolerances of the page on reproducibility come. A minute or two a seed on one
 core; the undisturbed runs are those of `make reproduce`, where they are kept.
 """
 
