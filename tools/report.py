@@ -178,7 +178,7 @@ def tolerances(folder: Path) -> str:
         moves = {metric: of_all[f"{metric}_again"] - of_all[metric] for metric in allowed}
         beyond = np.any([moves[metric].abs() > limit for metric, limit in allowed.items()], axis=0)
         by_arm = moves["rmse"].groupby([of_all[key] for key in ("table", "arm", "alpha")])
-        intervals = [student_mean(sample) for _, sample in by_arm]
+        intervals = [student_mean(sample.to_numpy()) for _, sample in by_arm]
         apart = sum(not interval.low <= 0 <= interval.high for interval in intervals)
         looks = [f"{beyond.sum()} of {len(of_all)}", f"{apart} of {len(intervals)}"]
         rows.append([str(protocol), f"{len(runs)}", *cells, f"{moved['rmse_running']:.4f}", *looks])
