@@ -53,8 +53,8 @@ def noise_study(
 ) -> pd.DataFrame:
     """Train MSE networks and measure their sensitivity to every kind of noise at every scale.
 
-    The networks are those of the MSE arm of :func:`lai.experiments.run_experiment` with as many epochs in all, up to
-    rounding. On the CPU.
+    The networks are those of the MSE arm of :func:`lai.experiments.run_experiment` with as many epochs in all.
+    On the CPU.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Trained(NamedTuple):
 
 
 def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], seed: int, epochs: int) -> Trained:
-    """Train arms side by side from the first epoch, as :func:`lai.arms.train_arms` does, and keep the networks.
+    """Train arms on the same batches from the first epoch, as :func:`lai.arms.train_arms` does, and keep the networks.
 
     Same results, on the CPU and without pre-training, but for columns of cost. The control, MSE, is added.
 

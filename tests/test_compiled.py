@@ -1,14 +1,19 @@
 """Compiled training takes the path of `lai.fit`, whose derivatives are all autograd's."""
 
 import copy
+import hashlib
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import lai
-from lai.compiled import Network, _logistic, takes
+from lai.compiled import Network, _epoch, _logistic, takes
 from lai.coupling import FixedStatistics
 from lai.stack import Lane, Stack, adam, fit_stack
 
@@ -37,9 +42,10 @@ def network(kind: str, x: torch.Tensor, seed: int) -> lai.MLP:
         options["standardize"] = x
     model = lai.MLP(x.shape[1], (16, 8), seed=seed, **options)
     g = torch.Generator().manual_seed(seed + 100)
-    with torch.no_grad():  # gains, shifts and running statistics that are not 1 and 0
+    with torch.no_grad():  # nothing of BatchNorm's is 1, 0 or its default
         for layer in model:
             if isinstance(layer, torch.nn.BatchNorm1d):
+                layer.eps, layer.momentum = 0.2, 0.3
                 for value in (layer.weight, layer.bias, layer.running_mean, layer.running_var):
                     value += 0.5 * torch.rand(value.shape, generator=g)
     return model
@@ -73,26 +79,52 @@ def apart(one: torch.nn.Module, other: torch.nn.Module) -> float:
     return max(float((states[0][n].double() - states[1][n].double()).abs().max()) for n in states[0])
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("slope", ["summed", "true"])
-@pytest.mark.parametrize("lam", [None, 0.05, 4.0, (0.1, 1.0, 3.0, 0.01, 0.5)], ids=str)
-def test_gradients_are_those_of_double_backward(kind: str, slope: str, lam: float | tuple | None, data: tuple) -> None:
-    x, y = data[0][:61], data[1][:61]  # not a multiple of a vector
-    model = network(kind, data[0], 0)
-    ours = Network(model, 0.01).gradients(x, y, Lane(0, lam=lam), slope)
-    reference = copy.deepcopy(model).double().train()
-    trusted = FixedStatistics(reference, "batch") if slope == "true" and "BatchNorm" in kind else reference
-    value, k = lai.value_and_input_gradient(trusted, x.double())
+def by_autograd(model: lai.MLP, x: torch.Tensor, y: torch.Tensor, lam: object, slope: str) -> dict[str, torch.Tensor]:
+    """The gradients by double backward, in float64."""
+    model = copy.deepcopy(model).double().train()
+    fixed = slope == "true" and any(isinstance(layer, torch.nn.BatchNorm1d) for layer in model)
+    value, k = lai.value_and_input_gradient(FixedStatistics(model, "batch") if fixed else model, x.double())
     if lam is None:
         loss = (value - y.double()).square().mean()
     else:
         loss = lai.LaiLoss(list(lam) if isinstance(lam, tuple) else lam)(value, y.double(), k)
     loss.backward()
-    largest = max(float(p.grad.abs().max()) for p in reference.parameters() if p.grad is not None)
-    assert list(ours) == [name for name, _ in reference.named_parameters()] and largest > 0.01
-    for name, parameter in reference.named_parameters():
-        expected = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-        assert float((ours[name].double() - expected).abs().max()) < 1e-4 * largest, name
+    return {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
+
+
+def assert_same_gradients(model: lai.MLP, x: torch.Tensor, y: torch.Tensor, lam: object, slope: str) -> None:
+    ours = Network(model, 0.01).gradients(x, y, Lane(0, lam=lam), slope)
+    trusted = by_autograd(model, x, y, lam, slope)
+    assert list(ours) == list(trusted)
+    largest = max(float(grad.abs().max()) for grad in trusted.values())
+    assert largest > 0.001
+    for name, grad in trusted.items():  # the second is for biases before BatchNorm, whose gradient is 0
+        assert float((ours[name].double() - grad).abs().max()) < 1e-5 * float(grad.abs().max()) + 1e-7 * largest, name
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("slope", ["summed", "true"])
+@pytest.mark.parametrize("lam", [None, 0.05, 4.0, (0.1, 1.0, 3.0, 0.01, 0.5)], ids=str)
+def test_gradients_are_those_of_double_backward(kind: str, slope: str, lam: float | tuple | None, data: tuple) -> None:
+    for n in (61, 2) if "BatchNorm" in kind else (61, 1):  # no multiple of a vector, and the fewest
+        assert_same_gradients(network(kind, data[0], 0), data[0][:n], data[1][:n], lam, slope)
+
+
+def test_gradients_where_branches_meet() -> None:
+    """k² = λ to the last bit, where the mean of both sides counts; and a ReLU at 0, which has no slope there."""
+    model = lai.MLP(1, (4, 4), activation="relu")
+    x = torch.tensor([[1.0], [2.0], [4.0]])
+    with torch.no_grad():
+        for layer, weight, bias in zip((0, 2, 4), (0.5, 0.25, 0.25), (1.0, 0.5, 0.0), strict=True):
+            model[layer].weight.fill_(weight)
+            model[layer].bias.fill_(bias)
+    k = lai.value_and_input_gradient(model, x)[1]
+    assert (k.square() == 0.25).all()
+    for lam in (0.25, 0.25 - 2**-20, 0.25 + 2**-20):
+        assert_same_gradients(model, x, x[:, 0].square(), lam, "summed")
+    with torch.no_grad():
+        model[0].bias.zero_()
+    assert_same_gradients(model, torch.tensor([[0.0], [2.0]]), torch.ones(2), 0.1, "summed")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -140,28 +172,68 @@ def test_a_copy_goes_on_where_the_trunk_was_and_leaves_it_alone(kind: str, data:
     assert apart(again.model(), arm.model()) == 0  # to the last bit
 
 
+def test_one_compilation_serves_every_network(data: tuple) -> None:
+    """Another type anywhere, as of a float64 scale, would be compiled by itself and compute otherwise."""
+    for kind, slope in itertools.product(KINDS, ("summed", "true")):
+        Network(network(kind, data[0], 0), 0.01).gradients(*data, Lane(0, lam=LAM), slope)
+    assert len(_epoch.nopython_signatures) == 1
+
+
+BITS = """
+import hashlib, torch
+import lai
+from lai.compiled import Network
+from lai.stack import Lane
+torch.set_num_threads(1)
+x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+digest = hashlib.sha256()
+for options in ({}, {"norm": "batch", "activation": "relu"}):
+    for slope in ("summed", "true"):
+        network = Network(lai.MLP(8, seed=0, **options), 0.001)
+        network.fit((x, x[:, 0].sin()), Lane(0, lam=0.01, alpha=0.5), epochs=5, batch_size=100, slope=slope)
+        for value in network.model().state_dict().values():
+            digest.update(value.numpy().tobytes())
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_the_bits_are_the_same_freshly_compiled_or_not(tmp_path: Path) -> None:
+    """They were not, until every function was inlined: a process that compiled ran other copies of the inner functions than one
+    that found them compiled."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    call = [sys.executable, "-c", BITS]
+    found = {subprocess.run(call, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)}
+    assert any(tmp_path.rglob("*.nbc"))  # the second call has loaded what the first has compiled
+    found |= {subprocess.run(call, capture_output=True, text=True, check=True).stdout}
+    assert len(found) == 1 and len(found.pop().strip()) == len(hashlib.sha256().hexdigest())
+
+
 def test_the_logistic_function_over_all_of_float32() -> None:
     u = np.concatenate([np.linspace(-120, 120, 100_001), [0, np.inf, -np.inf, 3e38, -3e38]]).astype(np.float32)
     out, whole = np.empty_like(u), np.empty_like(u)
     _logistic(u, whole, whole.view(np.int32), out)
     expected = 1 / (1 + np.exp(-np.clip(u.astype(np.float64), -88, 87)))
     assert (np.abs(out - expected) < 3e-7 * expected).all()
+    model = lai.MLP(1, (4, 4), seed=0)  # NaN, which the exponential's bounds would hide, comes out of the activation
+    assert Network(model, 0.01).gradients(torch.tensor([[torch.nan]]), torch.ones(1), Lane(0))["0.weight"].isnan().any()
 
 
 def test_what_is_not_finite_is_refused_at_the_epochs_end(data: tuple) -> None:
     x, y = data
-    for kind in ("plain", "ReLU", "BatchNorm", "standardised"):
-        for lam in (None, LAM):
+    for kind in KINDS:
+        for lam, slope in ((None, "summed"), (LAM, "summed"), (LAM, "true")):
             ours = Network(network(kind, x, 0), 0.001)
             y_bad = y.clone()
             y_bad[3] = torch.inf
             with pytest.raises(FloatingPointError, match=r"not finite after epoch 0 .*seed=0"):
-                ours.fit((x, y_bad), Lane(0, lam=lam), epochs=2, batch_size=50)
-            x_bad = x.clone()
-            x_bad[3, 1] = torch.nan
-            ours = Network(network(kind, x, 0), 0.001)
-            with pytest.raises(FloatingPointError, match="not finite after epoch 0"):
-                ours.fit((x_bad, y), Lane(0, lam=lam), epochs=1, batch_size=50)
+                ours.fit((x, y_bad), Lane(0, lam=lam), epochs=2, batch_size=50, slope=slope)
+            for bad in (torch.nan, torch.inf):
+                x_bad = x.clone()
+                x_bad[3, 1] = bad
+                ours = Network(network(kind, x, 0), 0.001)
+                with pytest.raises(FloatingPointError, match="not finite after epoch 0"):
+                    ours.fit((x_bad, y), Lane(0, lam=lam), epochs=1, batch_size=50, slope=slope)
 
 
 def test_bad_input_is_refused(data: tuple) -> None:
@@ -176,13 +248,18 @@ def test_bad_input_is_refused(data: tuple) -> None:
             ValueError, match=r"(?s)model = .*two hidden layers of ReLU or SiLU with widths that are multiples of 4"
         ):
             Network(lai.MLP(**{"n_features": 5, "hidden": (16, 8), **options}), 0.001)
-    cumulative = lai.MLP(5, (16, 8), norm="batch", activation="relu")
-    assert takes(cumulative) and not takes(torch.nn.Sequential(*cumulative))
-    for momentum in (None, 0.5):  # none, and another than the second layer's
-        cumulative[1].momentum = momentum
-        assert not takes(cumulative)
-    cumulative[1].momentum = cumulative[4].momentum = None
-    assert not takes(cumulative)
+    normed = lai.MLP(5, (16, 8), norm="batch", activation="relu")
+    assert takes(normed) and not takes(torch.nn.Sequential(*normed))
+    for name, first, second in (
+        ("momentum", None, 0.1),
+        ("momentum", 0.5, 0.1),
+        ("momentum", None, None),
+        ("eps", 1e-3, 1e-5),
+    ):
+        setattr(normed[1], name, first)
+        setattr(normed[4], name, second)
+        assert not takes(normed)
+        normed[1].momentum = normed[4].momentum = 0.1
     with pytest.raises(ValueError, match="float32 on the CPU"):
         Network(lai.MLP(5, (16, 8)).double(), 0.001)
     ours, coupled = Network(network("plain", data[0], 0), 0.001), Network(network("BatchNorm", data[0], 0), 0.001)
@@ -214,10 +291,7 @@ def test_bad_input_is_refused(data: tuple) -> None:
 def test_every_width_of_block_agrees() -> None:
     """Features that fill no block, one or more, and layers of one block or many."""
     g = torch.Generator().manual_seed(1)
-    for n_features, hidden in itertools.product((1, 4, 9), ((4, 4), (12, 20))):
+    for n_features, hidden, norm in itertools.product((1, 4, 9), ((4, 4), (12, 20)), (None, "batch")):
         x = torch.randn(40, n_features, generator=g)
-        model = lai.MLP(n_features, hidden, seed=0)
-        ours = Network(model, 0.01).gradients(x, x[:, 0], Lane(0, lam=0.3))
-        value, k = lai.value_and_input_gradient(model, x)
-        lai.LaiLoss(0.3)(value, x[:, 0], k).backward()
-        assert all(torch.allclose(ours[name], p.grad, atol=1e-5) for name, p in model.named_parameters())
+        for slope in ("summed", "true"):
+            assert_same_gradients(lai.MLP(n_features, hidden, norm=norm, seed=0), x, x[:, 0], 0.3, slope)
