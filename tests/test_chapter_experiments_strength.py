@@ -17,6 +17,7 @@ import pytest
 from chapter_run import ROOT, Run, committed_verdicts
 
 from lai import arms
+from lai.claim_queries import QUERIES, Results
 from lai.paper import V1_SMOOTHNESS
 from lai.reports import lam_with_effect
 from lai.stats import bootstrap_mean, judge_steps, paired
@@ -107,7 +108,17 @@ def test_inserted_numbers_by_another_way(kept: pd.DataFrame) -> None:
     assert (glued["gap-mean"], glued["gap-lower"]) == (pytest.approx(gap.mean()), (gap < 0).sum())
     assert glued["gap-spread"] == pytest.approx(gap.std())
     assert glued["gap-low"] < glued["gap-mean"] < 0 < glued["gap-high"]  # "not beyond chance"
-    assert glued["running-low"] < 0 < glued["running-high"]
+    # "by itself leaves out zero", "widened ... does not", and the mean of the other program
+    assert glued["running-low"] < glued["running-mean"] < glued["running-high"] < 0
+    assert "not shown in published" in QUERIES["v1_beats"](Results(RESULTS)).views
+    other = pd.read_csv(RESULTS / "two_programs.csv").query("table == 'strength' and protocol == 'published'")
+    other = other.pivot(index="seed", columns="arm", values="rmse_running")
+    assert glued["running-other"] == pytest.approx((other["λ = 0.1"] - other["MSE"]).mean())
+    assert glued["running-mean"] < glued["running-other"]
+    fall = wide["variance"]["published"]["λ = 0.001"] - wide["variance"]["published"]["MSE"]
+    assert (
+        glued["fall"] == pytest.approx(fall.mean()) and glued["fall-low"] < 0 < glued["fall-high"]
+    )  # "leave that open"
     for power in (1, 3):
         error, variance = (
             wide[m]["corrected"][f"λ = {10.0**-power:g}"].mean() / wide[m]["corrected"]["MSE"].mean()
