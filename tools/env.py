@@ -79,6 +79,21 @@ def install() -> None:
             stop("pip could not install the packages; its message is above")
 
 
+COMPILE = """
+import torch
+from lai.compiled import Network
+from lai.models import MLP
+from lai.stack import Lane
+Network(MLP(1, (4, 4)), 0.1).gradients(torch.zeros(1, 1), torch.zeros(1), Lane(0))
+"""
+
+
+def compile_loop() -> None:
+    """Once and for all, or the first processes that train would each do it at the same time."""
+    print("compiling the training loop (half a minute)", flush=True)
+    subprocess.call([str(PYTHON), "-c", COMPILE], cwd=str(ROOT))  # an error here is one that training will report
+
+
 def main() -> None:
     if is_current():
         return
@@ -97,6 +112,7 @@ def main() -> None:
         if not works():
             create()
         install()
+        compile_loop()
         STAMP.write_text(wanted())
 
 
