@@ -52,13 +52,13 @@ chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds
 test: env lint ## every check: lint, unit tests, notebooks, reruns, built pages
 	@echo "== unit tests, doctests, tools, reruns, built pages; nbval: every notebook runs, and its verdicts are what is committed"
 	@$(PY) -m pytest $(SPREAD) --doctest-modules --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
-	  tests lai notebooks $(ARGS)
+	  tests lai evidence notebooks $(ARGS)
 
 lint: env ## style, types, clean notebooks
 	@echo "== lint"
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy lai tools
+	@$(PY) -m mypy lai evidence tools
 	@$(PY) -m tools.refresh --check
 
 format: env ## put the code in shape
@@ -74,7 +74,7 @@ reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS=
 clean: ## remove what was built; keep the environment and finished cells
 	@# _runs/cells is what `make reproduce` goes on from
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
-	find lai tools tests book -name __pycache__ -prune -exec rm -rf {} +
+	find lai evidence tools tests book -name __pycache__ -prune -exec rm -rf {} +
 	if [ -d _runs ]; then find _runs -mindepth 1 -maxdepth 1 ! -name cells -exec rm -rf {} +; fi
 
 distclean: clean ## remove the environment and all runs as well

@@ -1,14 +1,15 @@
 """Lai loss: a pointwise error times max(sin θ, λ cos θ), where tan θ = k is the slope of the model.
 
-The core, re-exported here, needs torch and numpy only. ``lai.data``, ``lai.experiments``, ``lai.plotting``,
-``lai.stats`` and ``lai.paper`` are imported by name.
+Needs torch and numpy only; :func:`lai.fit` returns a pandas table, and tqdm draws its progress bar.
 """
 
+from .batchnorm import FixedStatistics
 from .factor import check_lam, lai_factor
 from .gradient import assert_independent_samples, input_gradient, value_and_input_gradient
-from .loss import LaiLoss, lai_loss
+from .loss import LaiLoss, directional_losses, lai_loss
 from .metrics import output_variance, rmse, sensitivity
 from .models import MLP, Standardize
+from .penalty import curvature_penalty
 from .schedule import LaiSchedule
 from .training import fit
 
@@ -16,11 +17,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "FixedStatistics",
     "LaiLoss",
     "LaiSchedule",
     "Standardize",
     "assert_independent_samples",
     "check_lam",
+    "curvature_penalty",
+    "directional_losses",
     "fit",
     "input_gradient",
     "lai_factor",

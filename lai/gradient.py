@@ -180,7 +180,7 @@ def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
     ]
     cause = f" BatchNorm in training mode: {', '.join(norms)}." if norms else ""
     way_out = (
-        "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.coupling.FixedStatistics(model), which lai.fit "
+        "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.FixedStatistics(model), which lai.fit "
         "takes as it is; .eval() on those layers helps in a loop of your own, but lai.fit undoes it."
         if norms
         else "Way out: compute nothing from the other samples of a batch, or detach it."

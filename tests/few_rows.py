@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from lai.data import Housing, Split, load_housing
+from evidence.data import Housing, Split, load_housing
 
 
 def few_rows(train: int = 1100, val: int = 300, test: int = 300) -> Housing:

@@ -19,10 +19,10 @@ import pandas as pd
 import tqdm
 from few_rows import few_rows
 
-from lai.arms import Arm, train_arms
-from lai.cells import CellStore, fingerprint
-from lai.data import Housing
-from lai.experiments import Runs
+from evidence.data import Housing
+from evidence.runs.arms import Arm, train_arms
+from evidence.runs.experiments import Runs
+from evidence.runs.store import CellStore, fingerprint
 from tools import reproduce
 
 

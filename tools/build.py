@@ -75,13 +75,14 @@ def surroundings(root: Path) -> str:
     """A fingerprint of all that a notebook's results depend on besides itself and its parameters."""
     setting = os.environ.get("LAI_DATA", "").strip()
     data = [] if setting.lower() == "none" else [Path(setting)] if setting else []
-    if not setting:  # where lai.data looks by itself
+    if not setting:  # where evidence.data looks by itself
         data = [base / "data" / "playground-series-s3e1" for base in (root, root / "notebooks")]
     packages = sorted((dist.name, dist.version) for dist in importlib.metadata.distributions())
     return digest(
         platform.python_version(),
         packages,
         files_digest((root / "lai").rglob("*"), root),
+        files_digest((root / "evidence").rglob("*"), root),
         files_digest((root / "book" / "results").rglob("*"), root),
         files_digest([Path(__file__).with_name("notebook.py")], root),
         setting,

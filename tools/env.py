@@ -77,13 +77,17 @@ def install() -> None:
     for arguments in (["--requirement", "requirements.txt"], own):
         if subprocess.call(pip + arguments, cwd=str(ROOT)):
             stop("pip could not install the packages; its message is above")
+    # The evidence is no part of the installed package, and is imported from this checkout.
+    where = [str(PYTHON), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+    packages = subprocess.check_output(where, universal_newlines=True).strip()
+    (Path(packages) / "lai-book.pth").write_text(f"{ROOT}\n")
 
 
 COMPILE = """
 import torch
-from lai.compiled import Network
+from evidence.runs.old.compiled import Network
 from lai.models import MLP
-from lai.stack import Lane
+from evidence.runs.old.stack import Lane
 Network(MLP(1, (4, 4)), 0.1).gradients(torch.zeros(1, 1), torch.zeros(1), Lane(0))
 """
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from lai.data import load_housing
-from lai.experiments import EXPERIMENTS
+from evidence.data import load_housing
+from evidence.runs.experiments import EXPERIMENTS
 from tools.files import replace_texts, table_texts
 from tools.reproduce import RESULTS, ROOT, environment, positive
 

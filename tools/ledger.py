@@ -9,8 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lai.claim_queries import Judgement
-from lai.claims import LedgerError, Sources, counts, disagreements, judge, load_ledger, rewritten
+from evidence.ledger.claims import LedgerError, Sources, counts, disagreements, judge, load_ledger, rewritten
+from evidence.ledger.queries import Judgement
 from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent

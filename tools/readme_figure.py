@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from matplotlib import pyplot as plt
 
+from evidence.figures import trade_off, use_style
+from evidence.ledger.paper import V2_SMOOTHNESS
 from lai import lai_factor
-from lai.paper import V2_SMOOTHNESS
-from lai.plotting import trade_off, use_style
 
 ROOT = Path(__file__).resolve().parent.parent
 

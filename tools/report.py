@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lai.arms import plain_twin
-from lai.experiments import EXPERIMENTS
-from lai.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
-from lai.protocols import PROTOCOLS
-from lai.reports import reach
-from lai.stats import bootstrap_mean, paired, student_mean
+from evidence.ledger.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
+from evidence.ledger.stats import bootstrap_mean, paired, student_mean
+from evidence.ledger.tables import reach
+from evidence.runs.arms import plain_twin
+from evidence.runs.experiments import EXPERIMENTS
+from evidence.runs.protocols import PROTOCOLS
 from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -22,11 +22,11 @@ import joblib
 import pandas as pd
 import torch
 
-from lai.arms import Arm, Runs, train_arms
-from lai.cells import CellStore, fingerprint
-from lai.data import Housing, load_housing
-from lai.experiments import EXPERIMENTS, Experiment, planned, run_experiment
-from lai.protocols import PROTOCOLS
+from evidence.data import Housing, load_housing
+from evidence.runs.arms import Arm, Runs, train_arms
+from evidence.runs.experiments import EXPERIMENTS, Experiment, planned, run_experiment
+from evidence.runs.protocols import PROTOCOLS
+from evidence.runs.store import CellStore, fingerprint
 from tools.files import replace_texts, table_texts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,12 +15,12 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from lai.arms import Arm, train_arms
-from lai.cells import CellStore
-from lai.data import load_housing
-from lai.experiments import with_last
+from evidence.data import load_housing
+from evidence.runs.arms import Arm, train_arms
+from evidence.runs.experiments import with_last
+from evidence.runs.protocols import PROTOCOLS, Protocol
+from evidence.runs.store import CellStore
 from lai.models import MLP
-from lai.protocols import PROTOCOLS, Protocol
 from tools.files import replace_texts, table_texts
 from tools.reproduce import CELLS, RESULTS, environment, seed_range
 

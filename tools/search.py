@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lai.cells import CellStore
-from lai.data import load_housing
-from lai.recipes import TUNING, search, search_mse
+from evidence.data import load_housing
+from evidence.runs.store import CellStore
+from evidence.search.recipes import TUNING, search, search_mse
 from tools.files import replace_texts, table_texts
 from tools.reproduce import CELLS, RESULTS, environment, positive
 

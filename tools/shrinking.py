@@ -1,7 +1,7 @@
 """What it would cost to shrink the outputs of the networks trained with MSE, instead of training them with the Lai loss.
 
 Writes book/results/shrinking.csv: for the MSE runs of the committed tables, trained again, what the error of their shrunken
-outputs depends on (lai.reports.shrunken_rmse). About two minutes on two cores.
+outputs depends on (evidence.ledger.tables.shrunken_rmse). About two minutes on two cores.
 """
 
 import argparse
@@ -13,12 +13,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lai.arms import MSE, Cell, plain_twin, train_cells
-from lai.data import Housing, load_housing
+from evidence.data import Housing, load_housing
+from evidence.runs.arms import MSE, Cell, plain_twin, train_cells
+from evidence.runs.parallel import run_parallel
+from evidence.runs.protocols import PROTOCOLS
+from evidence.runs.readout import set_precise_statistics
 from lai.metrics import output_variance, rmse
-from lai.parallel import run_parallel
-from lai.protocols import PROTOCOLS
-from lai.readout import set_precise_statistics
 from tools.files import replace_texts, table_texts
 from tools.reproduce import RESULTS, environment, positive, seed_range
 

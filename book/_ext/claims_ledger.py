@@ -17,8 +17,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from lai.claims import VERDICTS, VERSIONS, Claim, Sources, counts, load_ledger
-from lai.claims import judge as judge_claim
+from evidence.ledger.claims import VERDICTS, VERSIONS, Claim, Sources, counts, load_ledger
+from evidence.ledger.claims import judge as judge_claim
 
 OWN = ["claims_ledger.js", "claims_ledger.css"]
 LOGGER = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 /* Draws the page's interactive figures when they come near, and gives each a native slider for every control.
 
-   A figure has all its states in it, as frames named by the sliders' positions (lai/interactive.py), so nothing is
+   A figure has all its states in it, as frames named by the sliders' positions (evidence/figures/interactive.py), so nothing is
    computed or fetched here. Whatever fails, the static image stays. */
 (() => {
   "use strict";

@@ -1,6 +1,6 @@
 """Interactive figures from the book itself: plotly's script and ours, on pages that have a figure and only there.
 
-A cell that ends with a figure of `lai.interactive` has two outputs, the figure and the image that matplotlib drew: its
+A cell that ends with a figure of `evidence.figures.interactive` has two outputs, the figure and the image that matplotlib drew: its
 static twin. The two become one figure with one caption. Web pages get both, and offline_plotly.js hides the image once
 the other is drawn; paper, e-books and readers without JavaScript or WebGL see the image.
 """
@@ -60,7 +60,9 @@ def join_twins(app: Sphinx, docname: str, source: list[str]) -> None:
             LOGGER.warning("%s has %s; it must have one of each", where, found, location=docname)
         meta = figures[0]["data"][PLOTLY].get("layout", {}).get("meta", {})
         if not meta.get("alt", "").strip() or "controls" not in meta:
-            LOGGER.warning("%s has a plotly figure that lai.interactive did not make", where, location=docname)
+            LOGGER.warning(
+                "%s has a plotly figure that evidence.figures.interactive did not make", where, location=docname
+            )
             figures[0]["data"][PLOTLY]["layout"]["meta"] = {"alt": "", "controls": [], **meta}
         into = images[0] if images else figures[0]
         into["data"]["text/html"] = as_html(figures[0]["data"][PLOTLY])

@@ -1,0 +1,740 @@
+"""Figures with sliders. The only module that imports plotly; import it by name.
+
+A figure holds every state that its sliders can reach, computed beforehand, so that it moves in a page that has no
+Python behind it. The first state is the figure's data. Each state, the first one included, is a frame named by the
+positions of its sliders, such as "0-2". ``layout.meta`` says which sliders there are:
+``{"controls": [{"name", "values", "labels", "start"}], "alt": ...}``. Jupyter shows one slider over all states.
+
+Importing this module makes ``plotly_mimetype`` plotly's renderer: a figure at the end of a cell is data for the page
+that shows it and never opens a browser or loads anything.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import plotly.io
+import torch
+
+from lai.factor import BASES, Base, check_choice, check_lam, lai_factor
+
+from .style import COLOURS, GREY
+
+plotly.io.renderers.default = "plotly_mimetype"
+
+MAX_STATES = 256
+MAX_BYTES = 1_500_000
+
+_AXIS = {"gridcolor": "#dddddd", "linecolor": "black", "showline": True, "ticks": "outside", "zeroline": False}
+_LAYOUT: dict[str, Any] = {
+    "template": "none",
+    "autosize": True,
+    "height": 400,
+    "margin": {"l": 60, "r": 16, "t": 16, "b": 52},
+    "font": {"size": 13, "color": "black", "family": "sans-serif"},
+    "legend": {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"},
+    "hovermode": "closest",
+    "uirevision": "kept",  # a turned surface stays turned when a slider moves
+    "xaxis": {**_AXIS, "automargin": True},
+    "yaxis": {**_AXIS, "automargin": True},
+}
+
+Build = Callable[..., Sequence[Any]]
+Controls = Mapping[str, Sequence[float | str]]
+
+
+def stepped(
+    build: Build,
+    controls: Controls,
+    *,
+    layout: Mapping[str, Any] | None = None,
+    start: Mapping[str, float | str] | None = None,
+    alt: str,
+) -> go.Figure:
+    """A figure with one slider for each control, and any combination of their values.
+
+    Parameters
+    ----------
+    build
+        Called once for every combination, with one value for each control in their order. Returns plotly traces, the
+        same number, types and attributes in every state. Coordinates are stored as float32.
+    controls
+        The name of each slider and its values, in the order in which the slider runs through them: numbers, or
+        strings for choices. Together at most 256 states.
+    layout
+        Attributes of plotly's layout, over the ones all figures here share. Where it gives no range, the axes of a plane figure
+        are fixed to what all states need, so that it is the curve that moves.
+    start
+        The value that each slider shows first, or the nearest one there is; by default the middle one.
+    alt
+        What the figure shows, for readers who cannot see it.
+
+    Returns
+    -------
+    plotly.graph_objects.Figure
+
+    Raises
+    ------
+    ValueError, TypeError
+        For controls without values, too many states, states that do not match, a start that belongs to no control,
+        an empty alt text, or a figure of more than 1.5 MB.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from plotly import graph_objects as go
+    >>> import lai
+    >>> k = torch.linspace(0, 3, 7)
+    >>> def curve(lam):
+    ...     return [go.Scatter(x=k.numpy(), y=lai.lai_factor(k, lam, base="mae").numpy(), name="factor")]
+    >>> figure = stepped(curve, {"λ": [0.5, 1.0, 2.0]}, alt="The factor is least at slope λ.")
+    >>> [frame.name for frame in figure.frames]
+    ['0', '1', '2']
+    >>> figure.layout.meta["controls"]
+    [{'name': 'λ', 'values': [0.5, 1.0, 2.0], 'labels': ['0.5', '1', '2'], 'start': 1}]
+    >>> float(state(figure, 2)[0]["y"][0])  # the factor of a flat line at λ = 2
+    2.0
+    """
+    names, values = _check_controls(controls)
+    if not isinstance(alt, str) or not alt.strip():
+        raise ValueError(f"alt = {alt!r}: must say what the figure shows")
+    starts = _starts(dict(zip(names, values, strict=True)), start or {})
+
+    keys = list(itertools.product(*(range(len(row)) for row in values)))
+    states = [_traces(build(*(row[i] for row, i in zip(values, key, strict=True)))) for key in keys]
+    _check_alike(states, keys)
+    moving = [
+        {name for name in states[0][i] if any(not _same(s[i][name], states[0][i][name]) for s in states)}
+        for i in range(len(states[0]))
+    ]
+    moved = [i for i, changed in enumerate(moving) if changed]
+
+    frames = []
+    for key, one in zip(keys, states, strict=True):
+        # plotly merges a frame into what is drawn: what never changes needs no repeating
+        data = [{name: v for name, v in one[i].items() if name in moving[i] or name == "type"} for i in moved]
+        frames.append(go.Frame(name=_name(key), data=data, traces=moved, _validate=False))
+    first = keys.index(starts)
+    labels = [[v if isinstance(v, str) else f"{v:g}" for v in row] for row in values]
+    meta = {
+        "controls": [
+            {"name": name, "values": list(row), "labels": text, "start": at}
+            for name, row, text, at in zip(names, values, labels, starts, strict=True)
+        ],
+        "alt": " ".join(alt.split()),
+    }
+    figure = go.Figure(data=states[first], layout=_LAYOUT, frames=frames)
+    figure.update_layout(_ranges(states))
+    figure.update_layout(dict(layout or {}))
+    figure.update_layout(meta=meta, sliders=[_jupyter_slider(names, labels, keys, first)])
+    size = len(figure.to_json())
+    if size > MAX_BYTES:
+        raise ValueError(f"the figure has {size} bytes: at most {MAX_BYTES}; take fewer states or coarser grids")
+    return figure
+
+
+def state(figure: go.Figure | Mapping[str, Any], *positions: int) -> list[dict[str, Any]]:
+    """The traces that ``figure`` shows with its sliders at ``positions``, coordinates as arrays.
+
+    ``figure`` may also be the dictionary that its JSON holds. No positions: the first state.
+
+    >>> figure = triangle(1.0, 2.0)
+    >>> slopes = figure.layout.meta["controls"][0]["values"]
+    >>> [trace["name"] for trace in state(figure, slopes.index(0.5))][:2]
+    ['line', 'error |e| = 2']
+    """
+    plain = figure.to_plotly_json() if isinstance(figure, go.Figure) else figure
+    if not positions:
+        positions = tuple(control["start"] for control in plain["layout"]["meta"]["controls"])
+    found = [frame for frame in plain["frames"] if frame["name"] == _name(positions)]
+    if not found:
+        raise ValueError(f"positions = {positions}: the figure has no such state")
+    traces = [dict(trace) for trace in plain["data"]]
+    for i, change in zip(found[0]["traces"], found[0]["data"], strict=True):
+        traces[i] |= change
+    return [{name: _decoded(value) for name, value in trace.items()} for trace in traces]
+
+
+def factor_curve(lam: float, base: Base = "mae", *, alt: str | None = None) -> go.Figure:
+    """The factor over the slope, with its boundary and the factor at one slope k. Sliders: λ and k.
+
+    Parameters
+    ----------
+    lam
+        The reader's λ; the slider starts there, among values from 0.1 to 10.
+    base
+        "mae" or "mse".
+
+    Source: paper, sections 2.2 and 3.1.
+
+    Examples
+    --------
+    >>> figure = factor_curve(0.5)
+    >>> [control["name"] for control in figure.layout.meta["controls"]]
+    ['λ', 'slope k']
+    >>> point = state(figure)[3]  # the factor at the slope of the second slider
+    >>> bool(abs(point["y"][0] - lai_factor(float(point["x"][0]), 0.5, base="mae")) < 1e-6)
+    True
+    """
+    check_choice("base", base, BASES)
+    lam = _one_lam(lam)
+    lams = _with([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], lam)
+    bounds = [math.sqrt(v) if base == "mse" else v for v in lams]
+    low, high = min(0.01, bounds[0] / 10), max(100.0, bounds[-1] * 10)
+    shown = [m * 10.0**d for d in range(-2, 2) for m in (1, 1.5, 2, 3, 5, 7)] + [100.0]
+    grid = np.unique(_single(*np.geomspace(low, high, 121), *bounds))
+    extent: list[float] = [math.inf, 0.0]
+
+    def build(lam: float, k: float) -> list[dict[str, Any]]:
+        bound = _single(math.sqrt(lam) if base == "mse" else lam)
+        factor = _factor(grid, lam, base)
+        extent[:] = min(extent[0], factor.min()), max(extent[1], factor.max())
+        here = _factor(_single(k), lam, base)
+        lines = [
+            (np.where(grid <= bound, factor, np.nan), "below the boundary", COLOURS[0], "solid"),
+            (np.where(grid >= bound, factor, np.nan), "above the boundary", COLOURS[1], "dash"),
+        ]
+        hover = "k = %{x:.3g}<br>factor %{y:.4g}<extra></extra>"
+        return [
+            *({"type": "scatter", "mode": "lines", "x": grid, "y": y, "name": name, "hovertemplate": hover,
+               "line": {"color": colour, "dash": dash, "width": 3}} for y, name, colour, dash in lines),
+            {"type": "scatter", "mode": "markers", "x": bound, "y": _factor(bound, lam, base),
+             "name": f"boundary, k = {bound[0]:.3g}", "hovertemplate": hover,
+             "marker": {"color": "black", "size": 10, "symbol": "diamond"}},
+            {"type": "scatter", "mode": "markers", "x": [k], "y": here, "name": f"factor {here[0]:.3g} at k = {k:.3g}",
+             "hovertemplate": hover,
+             "marker": {"color": "white", "size": 13, "symbol": "circle", "line": {"color": "black", "width": 3}}},
+        ]  # fmt: skip
+
+    power = "√λ" if base == "mse" else "λ"
+    figure = stepped(
+        build,
+        {"λ": lams, "slope k": shown},
+        start={"λ": lam, "slope k": 1.0},
+        layout={
+            "xaxis": {"type": "log", "title": {"text": "slope k (dimensionless)"}, "dtick": 1, "tickformat": "~g"},
+            "yaxis": {"type": "log", "title": {"text": "factor (dimensionless)"}, "dtick": "D2", "tickformat": "~g"},
+        },
+        alt=alt
+        or f"The factor over the slope on logarithmic axes, with sliders for λ and for one slope k. For every λ it "
+        f"falls up to the boundary, where the slope equals {power}, and rises from there on. With λ below 1 the far "
+        "side, steep slopes, ends higher than the near side; with λ above 1 flat slopes end higher.",
+    )
+    margin = 0.04 * math.log10(extent[1] / extent[0])
+    figure.update_layout(
+        xaxis_range=[math.log10(low), math.log10(high)],
+        yaxis_range=[math.log10(extent[0]) - margin, math.log10(extent[1]) + margin],
+    )
+    return figure
+
+
+def triangle(k: float, e: float, *, alt: str | None = None) -> go.Figure:
+    """The line, the error and its two legs, with a slider for the slope; the longer leg is the loss.
+
+    Parameters
+    ----------
+    k
+        The reader's slope, finite; the slider starts there, among values from -4 to 4.
+    e
+        The error, prediction minus target, finite and not zero.
+
+    Source: paper, section 2.
+
+    Examples
+    --------
+    >>> figure = triangle(0.75, 2.5)
+    >>> [trace["name"] for trace in state(figure)][2:4]
+    ['along the line: a = 1.5', 'across it: b = 2, the longer']
+    """
+    for name, value in (("k", k), ("e", e)):
+        if not math.isfinite(value) or (name == "e" and value == 0):
+            raise ValueError(f"{name} = {value}: must be finite" + (" and not zero" if name == "e" else ""))
+    slopes = _with([-4.0, -3.0, *(i / 4 for i in range(-8, 9)), 3.0, 4.0], float(k))
+    half = 0.72 * abs(e)
+
+    def build(k: float) -> list[dict[str, Any]]:
+        along = np.array([1.0, k]) / math.hypot(1, k)
+        target = np.array([0.0, -e])
+        foot = (target @ along) * along
+        a, b = float(np.hypot(*foot)), float(np.hypot(*(target - foot)))
+        loss = abs(e) * float(lai_factor(torch.tensor(k, dtype=torch.float64), 1.0, base="mae"))
+        tail = {name: ", the longer" if math.isclose(v, loss) else "" for name, v in (("a", a), ("b", b))}
+        if all(tail.values()):
+            tail = dict.fromkeys(tail, ", equal")
+        far = 3 * half * along
+        sides = [
+            ("line", -far, far, "black", "solid", 2),
+            (f"error |e| = {abs(e):.3g}", 0 * target, target, GREY, "solid", 4),
+            (f"along the line: a = {a:.3g}{tail['a']}", 0 * foot, foot, COLOURS[0], "solid", 7 if tail["a"] else 4),
+            (f"across it: b = {b:.3g}{tail['b']}", foot, target, COLOURS[1], "dash", 7 if tail["b"] else 4),
+        ]
+        side = "left" if foot[0] > 0 else "right"  # beside the triangle, not on it
+        where = f"{'bottom' if e > 0 else 'top'} {side}"
+        return [
+            *({"type": "scatter", "mode": "lines", "x": [p[0], q[0]], "y": [p[1], q[1]], "name": name,
+               "hoverinfo": "name", "line": {"color": colour, "dash": dash, "width": width}}
+              for name, p, q, colour, dash, width in sides),
+            {"type": "scatter", "mode": "markers+text", "x": [0.0, 0.0], "y": [0.0, -e], "name": "ends of the error",
+             "text": ["prediction", "target"], "textposition": where,
+             "hoverinfo": "text", "showlegend": False,
+             "marker": {"color": ["black", "white"], "size": 11, "symbol": ["circle", "square"],
+                        "line": {"color": "black", "width": 2}}},
+        ]  # fmt: skip
+
+    centre = -e / 2
+    return stepped(
+        build,
+        {"slope k": slopes},
+        start={"slope k": k},
+        layout={
+            "height": 460,
+            "xaxis": {"range": [-half, half], "title": {"text": "x, from the prediction (dimensionless)"}},
+            "yaxis": {
+                "range": [centre - half, centre + half],
+                "title": {"text": "y, from the prediction (dimensionless)"},
+                "scaleanchor": "x",
+            },
+        },
+        alt=alt
+        or "A line through the prediction, with a slider for its slope. The vertical error and its two legs, along the "
+        "line and across it, form a right triangle. On a line flatter than 45 degrees the leg across is the longer, on "
+        "a steeper one the leg along; at 45 degrees they are equal.",
+    )
+
+
+def descent(
+    paths: Callable[..., tuple[tuple[Any, Any], tuple[Any, Any]]],
+    controls: Controls,
+    *,
+    start: Mapping[str, float | str] | None = None,
+    x_label: str = "slope k (dimensionless)",
+    y_label: str = "ln of the loss (dimensionless)",
+    alt: str,
+) -> go.Figure:
+    """A loss over one slope, and the places that a descent visits on it.
+
+    Parameters
+    ----------
+    paths
+        Called as ``paths(*values)``, one value for each control. Returns ``(k, loss), (k, loss)``: the curve, and
+        the descent from its start to its end, as arrays.
+    controls, start, alt
+        As in :func:`stepped`.
+    x_label, y_label : str
+
+    Source: ours, for section 4 of the paper.
+
+    Examples
+    --------
+    >>> k = np.linspace(-1, 1, 5)
+    >>> figure = descent(lambda k0: ((k, k**2), (np.array([k0, 0.0]), np.array([k0**2, 0.0]))), {"start": [-1, 1]},
+    ...                  alt="A parabola and one step to its foot.")
+    >>> state(figure, 1)[2]["x"].tolist()
+    [1.0]
+    """
+
+    def build(*values: float | str) -> list[dict[str, Any]]:
+        (k, loss), (visited, at) = (tuple(_array("paths", part) for part in pair) for pair in paths(*values))
+        trail = {"color": COLOURS[1], "width": 4}
+        ends = (("start", 0, "circle-open"), (f"end, at {float(visited[-1]):.2g}", -1, "diamond"))
+        return [
+            {"type": "scatter", "mode": "lines", "name": "loss", "x": k, "y": loss, "line": {"color": COLOURS[0]}},
+            {"type": "scatter", "mode": "lines", "name": "descent", "x": visited, "y": at, "line": trail},
+            *({"type": "scatter", "mode": "markers", "name": name, "x": visited[[i]], "y": at[[i]],
+               "marker": {"color": "black", "size": 11, "symbol": symbol, "line": {"width": 2}}}
+              for name, i, symbol in ends),
+        ]  # fmt: skip
+
+    layout = {"xaxis": {"title": {"text": x_label}}, "yaxis": {"title": {"text": y_label}}}
+    return stepped(build, controls, start=start, layout=layout, alt=alt)
+
+
+def loss_surface(
+    losses: Callable[..., Any],
+    slopes: Any,
+    intercepts: Any,
+    controls: Controls,
+    *,
+    start: Mapping[str, float | str] | None = None,
+    marks: Mapping[str, tuple[float, float]] | None = None,
+    x_label: str = "slope",
+    y_label: str = "intercept",
+    z_label: str = "loss",
+    layout: Mapping[str, Any] | None = None,
+    alt: str,
+) -> go.Figure:
+    """The loss of a line over its slope and its intercept: a surface to turn by hand, its lowest point marked.
+
+    Parameters
+    ----------
+    losses
+        Called as ``losses(*values)``, one value for each control. Returns an array of shape
+        (len(slopes), len(intercepts)): entry [i, j] belongs to slope i and intercept j.
+    slopes, intercepts
+        The grid, two vectors; 41 values each are 9 kB a state.
+    controls, start, layout, alt
+        As for :func:`stepped`.
+    marks
+        Names and places, (slope, intercept), each drawn as an upright line.
+    x_label, y_label, z_label
+        What the axes say. The vertical axis fits each state: a state's shape can be compared, its height cannot.
+
+    Source: paper, appendix A.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> k, b = np.linspace(2, 4, 5), np.linspace(3, 5, 5)
+    >>> def losses(power):
+    ...     return np.abs(k[:, None] - 3) ** power + np.abs(b[None, :] - 4) ** power
+    >>> figure = loss_surface(losses, k, b, {"power": [1.0, 2.0]}, alt="A basin, lowest at slope 3 and intercept 4.")
+    >>> state(figure, 1)[1]["name"]
+    'lowest: slope 3, intercept 4'
+    """
+    x, y = _vector("slopes", slopes), _vector("intercepts", intercepts)
+    places = dict(marks or {})
+
+    def build(*values: Any) -> list[dict[str, Any]]:
+        z = _array("losses", losses(*values))
+        if z.shape != (len(x), len(y)):
+            raise ValueError(f"losses returned shape {z.shape}: it must be (slopes, intercepts), {(len(x), len(y))}")
+        if not np.isfinite(z).any():
+            raise ValueError(f"losses at {values} has no finite entry")
+        i, j = np.unravel_index(int(np.nanargmin(np.where(np.isfinite(z), z, np.nan))), z.shape)
+        top, bottom = float(z[np.isfinite(z)].max()), float(z[i, j])
+        hover = f"{x_label} %{{x:.3g}}<br>{y_label} %{{y:.3g}}<br>{z_label} %{{z:.4g}}<extra></extra>"
+        surface = {
+            "type": "surface", "x": x, "y": y, "z": z.T, "name": z_label, "colorscale": "Cividis", "showscale": False,
+            "opacity": 0.95, "hovertemplate": hover,
+            "contours": {"z": {"show": True, "start": bottom, "end": top, "size": (top - bottom) / 16 or 1.0,
+                               "color": "rgba(255,255,255,0.55)", "width": 1}},
+        }  # fmt: skip
+        lowest = {
+            "type": "scatter3d", "mode": "lines+markers", "x": [x[i], x[i]], "y": [y[j], y[j]], "z": [bottom, top],
+            "name": f"lowest: {x_label} {x[i]:.3g}, {y_label} {y[j]:.3g}", "hovertemplate": hover,
+            "line": {"color": COLOURS[1], "width": 5},  # upright, to be seen behind a slope
+            "marker": {"color": COLOURS[1], "size": [8, 0.1], "line": {"width": 0}},
+        }  # fmt: skip
+        lines = [
+            {"type": "scatter3d", "mode": "lines", "x": [px, px], "y": [py, py], "z": [bottom, top], "name": name,
+             "line": {"color": "black", "width": 5, "dash": ("solid", "dash", "dot")[n % 3]}, "hoverinfo": "name"}
+            for n, (name, (px, py)) in enumerate(places.items())
+        ]  # fmt: skip
+        return [surface, lowest, *lines]
+
+    axes = {"xaxis": x_label, "yaxis": y_label, "zaxis": z_label}
+    scene = {axis: {"title": {"text": text}, "gridcolor": "#bbbbbb"} for axis, text in axes.items()}
+    base = {
+        "height": 480,
+        "margin": {"l": 0, "r": 0, "t": 8, "b": 8},
+        "scene": {
+            **scene,
+            "aspectmode": "cube",
+            "camera": {"eye": {"x": -1.7, "y": -1.7, "z": 1.1}, "center": {"x": 0, "y": 0, "z": -0.15}},
+        },
+        "showlegend": True,
+        "legend": {"orientation": "v", "y": 1, "yanchor": "top"},
+    }
+    return stepped(build, controls, layout=base | dict(layout or {}), start=start, alt=alt)
+
+
+def fits(
+    x: Any,
+    y: Any,
+    lams: Sequence[float | str],
+    curves: Any,
+    tangents: Any = None,
+    *,
+    grid: Any = None,
+    at: Any = None,
+    lam: float | str | None = None,
+    truth: Any = None,
+    name: str = "λ",
+    x_label: str = "x (dimensionless)",
+    y_label: str = "y (dimensionless)",
+    alt: str,
+) -> go.Figure:
+    """Points in the plane and the curve fitted to them for each λ, with a slider for λ.
+
+    Parameters
+    ----------
+    x, y
+        The data, N values each.
+    lams
+        L values of λ, or strings for fits without one, such as "MSE".
+    curves
+        The fits, shape (L, G): each on ``grid``.
+    tangents
+        Slopes of the fits, shape (L, A), drawn as short tangents at ``at``.
+    grid
+        Where the curves are computed: G values in rising order; by default the data's own ``x``.
+    at
+        Where the tangents touch: A values within ``grid``, by default ``grid`` itself.
+    lam
+        The value that the slider shows first.
+    truth
+        The curve without noise, G values on ``grid``.
+    name, x_label, y_label
+        What the slider and the axes are called.
+
+    Source: paper, section 3.1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.linspace(0, 1, 5)
+    >>> curves = torch.stack([x, x**2])
+    >>> slopes = torch.stack([torch.ones(5), 2 * x])
+    >>> figure = fits(x, x, [0.1, 1.0], curves, slopes, lam=1.0, alt="A line at the first λ, a parabola at the second.")
+    >>> state(figure, 1)[1]["y"].tolist()
+    [0.0, 0.0625, 0.25, 0.5625, 1.0]
+    """
+    x, y = _vector("x", x), _vector("y", y, at_least=1)
+    if len(x) != len(y):
+        raise ValueError(f"y has {len(y)} values: it must have as many as x, {len(x)}")
+    order = np.argsort(x, kind="stable") if grid is None else slice(None)
+    grid = x[order] if grid is None else _vector("grid", grid)
+    if not (np.diff(grid) >= 0).all():
+        raise ValueError("grid must rise from value to value")
+    curves = _matrix("curves", curves, len(lams), len(grid), "one row for each λ, one column for each value of grid")
+    curves = curves[:, order]
+    if truth is not None:
+        truth = _matrix("truth", np.asarray(_array("truth", truth))[None], 1, len(grid), "one value for each of grid")
+        truth = truth[0][order]
+    touch = grid if at is None else _vector("at", at, at_least=1)
+    if tangents is not None:
+        shape = "one row for each λ, one column for each value of at"
+        tangents = _matrix("tangents", tangents, len(lams), len(touch), shape)
+        if at is None:
+            tangents = tangents[:, order]
+        if touch.min() < grid[0] or touch.max() > grid[-1]:
+            raise ValueError(f"at must lie within grid, {grid[0]:g} to {grid[-1]:g}")
+    elif at is not None:
+        raise ValueError("at is given without tangents")
+    place = {value: i for i, value in enumerate(lams)}
+
+    def build(value: float | str) -> list[dict[str, Any]]:
+        row = place[value]
+        text = value if isinstance(value, str) else f"{name} = {value:g}"
+        traces: list[dict[str, Any]] = [
+            {"type": "scatter", "mode": "markers", "x": x, "y": y, "name": "data",
+             "marker": {"color": GREY, "size": 6, "opacity": 0.6}},
+            {"type": "scatter", "mode": "lines", "x": grid, "y": curves[row], "name": f"fit, {text}",
+             "line": {"color": COLOURS[0], "width": 3}},
+        ]  # fmt: skip
+        if truth is not None:
+            line = {"color": "black", "width": 2, "dash": "dot"}
+            traces.append({"type": "scatter", "mode": "lines", "x": grid, "y": truth, "name": "truth", "line": line})
+        if tangents is not None:
+            half = (grid[-1] - grid[0]) / max(40, 3 * len(touch))
+            height = np.interp(touch, grid, curves[row])
+            across = np.stack([touch - half, touch + half, np.full_like(touch, np.nan)], axis=1)
+            up = np.stack([height - half * tangents[row], height + half * tangents[row], across[:, 2]], axis=1)
+            line = {"color": COLOURS[1], "width": 3}
+            traces.append({"type": "scatter", "mode": "lines", "x": across.ravel(), "y": up.ravel(), "line": line,
+                           "name": "tangents", "hoverinfo": "skip"})  # fmt: skip
+        return traces
+
+    labels = {"xaxis": {"title": {"text": x_label}}, "yaxis": {"title": {"text": y_label}}}
+    return stepped(build, {name: list(lams)}, start={} if lam is None else {name: lam}, layout=labels, alt=alt)
+
+
+def _check_controls(controls: Controls) -> tuple[list[str], list[list[Any]]]:
+    if not isinstance(controls, Mapping) or not controls:
+        raise ValueError(f"controls = {controls!r}: must map the name of each slider to its values")
+    names, rows = [], []
+    for name, values in controls.items():
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"controls has the name {name!r}: a slider needs a name")
+        if isinstance(values, str):
+            raise TypeError(f"controls[{name!r}] = {values!r}: must be a list of values")
+        row = [_check_value(name, value) for value in values]
+        if not row:
+            raise ValueError(f"controls[{name!r}] is empty: a slider needs values")
+        labels = [v if isinstance(v, str) else f"{v:g}" for v in row]
+        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+            raise ValueError(f"controls[{name!r}] has {', '.join(twice)} twice")
+        names.append(name)
+        rows.append(row)
+    count = math.prod(map(len, rows))
+    if count > MAX_STATES:
+        raise ValueError(f"controls make {count} states: at most {MAX_STATES}")
+    return names, rows
+
+
+def _check_value(name: str, value: Any) -> float | str:
+    if isinstance(value, str):
+        return value
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"controls[{name!r}] holds {value!r}: must be numbers or strings") from None
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ValueError(f"controls[{name!r}] holds {value!r}: must be finite numbers or strings")
+    return number
+
+
+def _starts(controls: dict[str, list[Any]], start: Mapping[str, float | str]) -> tuple[int, ...]:
+    for name in start:
+        if name not in controls:
+            raise ValueError(f"start has {name!r}: the controls are {', '.join(map(repr, controls))}")
+    found = []
+    for name, row in controls.items():
+        if name not in start:
+            found.append((len(row) - 1) // 2 if len(row) % 2 else len(row) // 2)
+        elif (value := _check_value(name, start[name])) in row:
+            found.append(row.index(value))
+        else:
+            numbers = [i for i, v in enumerate(row) if not isinstance(v, str)]
+            if isinstance(value, str) or not numbers:
+                raise ValueError(f"start[{name!r}] = {value!r}: must be one of {', '.join(map(repr, row))}")
+            found.append(min(numbers, key=lambda i: abs(row[i] - value)))
+    return tuple(found)
+
+
+def _traces(built: Any) -> list[dict[str, Any]]:
+    """Traces as dictionaries with float32 coordinates."""
+    if isinstance(built, go.Figure) or not isinstance(built, list | tuple) or not built:
+        raise TypeError(f"build returned {type(built).__name__}: it must return a list of traces")
+    return [_small(t.to_plotly_json() if hasattr(t, "to_plotly_json") else dict(t)) for t in built]
+
+
+def _small(trace: dict[str, Any]) -> dict[str, Any]:
+    if "type" not in trace:
+        raise ValueError("build returned a trace without a type")
+    return {
+        name: _coordinates(value) if name in ("x", "y", "z", "surfacecolor", "customdata") else _plain(value)
+        for name, value in trace.items()
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(v) for name, v in value.items()}
+    if isinstance(value, np.ndarray | torch.Tensor):
+        return _coordinates(value)
+    return value
+
+
+def _coordinates(value: Any) -> Any:
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return np.ascontiguousarray(array, dtype=np.float32) if array.dtype.kind in "iuf" else value
+
+
+def _shape(value: Any, path: str) -> set[str]:
+    """The paths of all attributes in a trace."""
+    if not isinstance(value, dict):
+        return {path}
+    return set().union(*(_shape(v, f"{path}.{name}") for name, v in value.items())) if value else {path}
+
+
+def _check_alike(states: list[list[dict[str, Any]]], keys: list[tuple[int, ...]]) -> None:
+    """What is missing in one state would keep its value from the state before."""
+    first = [(trace["type"], _shape(trace, "")) for trace in states[0]]
+    for key, one in zip(keys, states, strict=True):
+        if [trace["type"] for trace in one] != [kind for kind, _ in first]:
+            raise ValueError(f"build returned other traces in state {_name(key)} than in {_name(keys[0])}")
+        for i, trace in enumerate(one):
+            if odd := sorted(_shape(trace, "") ^ first[i][1]):
+                raise ValueError(f"trace {i} has {odd[0][1:]} in some states only, {_name(key)} or {_name(keys[0])}")
+
+
+def _same(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        a, b = np.asarray(a), np.asarray(b)
+        return a.shape == b.shape and a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if isinstance(a, dict):
+        return all(_same(a[name], b[name]) for name in a)
+    return bool(a == b)
+
+
+def _ranges(states: list[list[dict[str, Any]]]) -> dict[str, Any]:
+    """For plane figures, axes that every state fits into."""
+    if any(trace["type"] != "scatter" or {"xaxis", "yaxis"} & set(trace) for one in states for trace in one):
+        return {}
+    found = {}
+    for name in ("x", "y"):
+        arrays = [np.asarray(trace[name]).ravel() for one in states for trace in one if name in trace]
+        if not arrays or any(array.dtype.kind != "f" for array in arrays):
+            continue
+        values = np.concatenate(arrays)
+        values = values[np.isfinite(values)]
+        if len(values):
+            pad = 0.05 * float(values.max() - values.min()) or 0.5
+            found[f"{name}axis"] = {"range": [float(values.min()) - pad, float(values.max()) + pad]}
+    return found
+
+
+def _jupyter_slider(
+    names: list[str], labels: list[list[str]], keys: list[tuple[int, ...]], first: int
+) -> dict[str, Any]:
+    """One slider over all states: plotly's own know nothing of each other."""
+    still = {"mode": "immediate", "frame": {"duration": 0, "redraw": True}, "transition": {"duration": 0}}
+    steps = []
+    for key in keys:
+        label = ", ".join(f"{name} = {row[i]}" for name, row, i in zip(names, labels, key, strict=True))
+        steps.append({"label": label, "method": "animate", "args": [[_name(key)], still]})
+    return {"active": first, "steps": steps, "pad": {"t": 48}, "currentvalue": {"prefix": "", "font": {"color": "black"}}, "ticklen": 0,
+            "font": {"color": "rgba(0,0,0,0)"}}  # fmt: skip
+
+
+def _name(positions: Sequence[int]) -> str:
+    return "-".join(map(str, positions))
+
+
+def _decoded(value: Any) -> Any:
+    if isinstance(value, dict) and {"dtype", "bdata"} <= set(value):
+        array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"])).copy()
+        shape = str(value.get("shape", "")).replace(" ", "")
+        return array.reshape([int(n) for n in shape.split(",")]) if shape else array
+    return value
+
+
+def _single(*values: float) -> np.ndarray:
+    return np.array(values, dtype=np.float32)
+
+
+def _factor(k: np.ndarray, lam: float, base: Base) -> np.ndarray:
+    """lai_factor of the slopes as they are stored."""
+    return lai_factor(torch.as_tensor(k, dtype=torch.float64), lam, base=base).numpy()
+
+
+def _one_lam(lam: Any) -> float:
+    checked = check_lam(lam, n_features=1)
+    return checked if isinstance(checked, float) else float(checked.reshape(()))
+
+
+def _with(values: list[float], own: float) -> list[float]:
+    """The values with the reader's own among them, in order; one that looks the same gives way."""
+    return sorted([v for v in values if f"{v:g}" != f"{own:g}"] + [own])
+
+
+def _array(name: str, value: Any) -> np.ndarray:
+    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {array.dtype}: must be real numbers")
+    return array.astype(np.float64)
+
+
+def _vector(name: str, value: Any, at_least: int = 2) -> np.ndarray:
+    array = _array(name, value)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]  # a column, as a model takes it
+    if array.ndim != 1 or len(array) < at_least or not np.isfinite(array).all():
+        raise ValueError(f"{name} has shape {array.shape}: must be a vector of at least {at_least} finite values")
+    return array
+
+
+def _matrix(name: str, value: Any, rows: int, columns: int, rule: str) -> np.ndarray:
+    array = _array(name, value)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.shape != (rows, columns):
+        raise ValueError(f"{name} has shape {array.shape}: must be {(rows, columns)}, {rule}")
+    return array

@@ -1,0 +1,403 @@
+"""Networks that differ in their loss alone, trained on the same batches, measured, and kept one by one."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from evidence.runs.old.compiled import Network, takes
+from evidence.runs.old.stack import Lane, Stack, adam, branch, fit_stack
+from lai.factor import check_choice, check_lam
+from lai.models import MLP
+from lai.schedule import LaiSchedule, check_count
+from lai.training import resolve_device
+
+from .parallel import run_parallel
+from .protocols import PROTOCOLS
+from .readout import read_out
+from .store import CellStore
+
+if TYPE_CHECKING:
+    from evidence.data import Housing
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One loss to train with.
+
+    Attributes
+    ----------
+    lam : float, tuple of floats (one per feature) or None
+        None: MSE throughout, the control.
+    alpha : float
+        Share of Lai batches after pre-training; 0 for the control.
+
+    Examples
+    --------
+    >>> Arm(0.1).name, Arm(None).name, Arm((0.1, 0.1, 0.001), alpha=0.01).name
+    ('λ = 0.1', 'MSE', 'λ = 0.1, λ₃ = 0.001')
+    """
+
+    lam: float | tuple[float, ...] | None = None
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        LaiSchedule(self.alpha)  # says what is wrong with it
+        if self.lam is None:
+            object.__setattr__(self, "alpha", 0.0)
+        elif isinstance(self.lam, tuple):
+            object.__setattr__(self, "lam", tuple(float(v) for v in check_lam(list(self.lam))))  # type: ignore[union-attr]
+        else:
+            value = check_lam(self.lam)
+            if not isinstance(value, float):
+                raise ValueError(f"lam = {self.lam!r}: an arm takes one number, or a tuple with one for each feature")
+            object.__setattr__(self, "lam", value)
+
+    @property
+    def base(self) -> float:
+        """λ; of a list its most frequent value, the first of equals; NaN for MSE."""
+        if isinstance(self.lam, tuple):
+            return Counter(self.lam).most_common(1)[0][0]
+        return math.nan if self.lam is None else self.lam
+
+    @property
+    def last(self) -> float:
+        """λ of the last feature; NaN for MSE."""
+        return self.lam[-1] if isinstance(self.lam, tuple) else self.base
+
+    @property
+    def name(self) -> str:
+        """How the arm is called in tables, without α."""
+        if self.lam is None:
+            return "MSE"
+        values = enumerate(self.lam if isinstance(self.lam, tuple) else (), 1)
+        others = [f"λ{str(j).translate(_LOWERED)} = {v:g}" for j, v in values if v != self.base]
+        return ", ".join([f"λ = {self.base:g}", *others])
+
+
+_LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+MSE = Arm(None)
+"""The control."""
+
+
+def arm_name(lam: float | None) -> str:
+    """How an arm is called in every table: "MSE", or its λ as in "λ = 0.1".
+
+    >>> arm_name(None), arm_name(1e-3)
+    ('MSE', 'λ = 0.001')
+    """
+    return Arm(lam).name
+
+
+class Runs(NamedTuple):
+    """What an experiment returns.
+
+    ``table``: a row for each run, with columns protocol, arm, lam (of a list, its most frequent value), lam_8 (of the
+    last feature), alpha, seed, and what :func:`evidence.runs.readout.read_out` measures.
+
+    ``curves``: columns protocol, arm, seed, epoch, val_rmse (running statistics).
+
+    ``cost``: columns protocol, arm, seed, cpu_seconds and peak_mb of the process, as they were when the run was made;
+    a kept run keeps them.
+    """
+
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    cost: pd.DataFrame
+
+
+def train_arms(
+    data: Housing,
+    arms: Mapping[str, Sequence[Arm]],
+    *,
+    seeds: Iterable[int],
+    pretrain_epochs: int,
+    epochs: int,
+    device: str = "auto",
+    n_jobs: int | None = None,
+    store: CellStore | None = None,
+    progress: bool = False,
+) -> Runs:
+    """Train every arm of every protocol with every seed, and measure it.
+
+    For each protocol and seed one network is pre-trained with MSE; every arm continues from its copy, with the
+    optimiser's state and on identical batches, so the arms differ in the loss alone.
+
+    Parameters
+    ----------
+    data : Housing
+        From :func:`evidence.data.load_housing`.
+    arms : mapping from a name in ``PROTOCOLS`` to its arms
+        The control is added where it is missing.
+    seeds : ints
+        Each sets initial weights, batch order and schedule.
+    pretrain_epochs, epochs : int
+        Before and after the arms part.
+    device
+        As in :func:`lai.fit`. On a GPU all runs of a protocol are trained in one tensor program (:mod:`evidence.runs.old.stack`), on a
+        CPU one after another by a compiled loop (:mod:`evidence.runs.old.compiled`) where the network is of a kind that it takes.
+    n_jobs : int, optional
+        Processes, as in :func:`evidence.runs.parallel.run_parallel`; results do not depend on it.
+    store : CellStore, optional
+        Keeps every run (protocol, arm, seed) when it ends, so that what was stopped goes on where it was. Shared by
+        all experiments: a run that another one has made is not made again.
+    progress
+        Show a progress bar with the time left.
+
+    Raises
+    ------
+    ValueError
+        For an unknown protocol, a bad or repeated arm, or a seed given twice, before anything is trained.
+
+    Source: paper, version 2, section 6.1, for the form; the protocols fill in what it leaves open.
+    """
+    wanted: dict[str, list[Arm]] = {}
+    for protocol, given in arms.items():
+        check_choice("protocol", protocol, tuple(PROTOCOLS))
+        wanted[protocol] = [MSE, *(arm for arm in given if arm != MSE)]
+        named = Counter((arm.name, arm.alpha) for arm in wanted[protocol])
+        if repeated := [name for (name, _), n in named.items() if n > 1]:
+            raise ValueError(f"arms[{protocol!r}]: {repeated[0]} is there twice (λ to 6 digits)")
+        for arm in wanted[protocol]:
+            if isinstance(arm.lam, tuple) and len(arm.lam) != data.train.x.shape[1]:
+                raise ValueError(f"lam has {len(arm.lam)} entries: one for each of {data.train.x.shape[1]} features")
+    if not wanted:
+        raise ValueError("arms: give at least one protocol")
+    chosen = check_seeds(seeds)
+    LaiSchedule(0.0, pretrain_epochs=pretrain_epochs)
+    check_count("epochs", epochs)
+    where = str(resolve_device(device))
+
+    def cell(protocol: str, arm: Arm, seed: int) -> Cell:
+        return Cell(plain_twin(protocol) if arm == MSE else protocol, arm, seed, pretrain_epochs, epochs)
+
+    cells = dict.fromkeys(
+        cell(protocol, arm, seed) for seed in chosen for protocol in wanted for arm in wanted[protocol]
+    )
+    missing = [one for one in cells if store is None or store.get(one.settings(data, where)) is None]
+    jobs = [_Job(data, together, where, store) for together in _grouped(missing, data.train.x, where)]
+    made: dict[Cell, dict[str, Any]] = {}
+    for results in run_parallel(
+        _run, [(j,) for j in jobs], n_jobs=n_jobs, progress=progress, costs=[j.cost for j in jobs]
+    ):
+        made |= results
+    parts: tuple[list, list, list] = ([], [], [])
+    for protocol, of_protocol in wanted.items():
+        several = len({arm.alpha for arm in of_protocol if arm != MSE}) > 1
+        for arm in of_protocol:
+            name = f"{arm.name}, α = {arm.alpha:g}" if several and arm != MSE else arm.name
+            for seed in chosen:
+                run = cell(protocol, arm, seed)
+                result = made.get(run) or (store.get(run.settings(data, where)) if store is not None else None)
+                assert result is not None  # noqa: S101
+                key = {"protocol": protocol, "arm": name, "seed": seed}
+                lams = {"lam": arm.base, "lam_8": arm.last, "alpha": arm.alpha, "seed": seed}
+                parts[0].append({"protocol": protocol, "arm": name, **lams, **result["measured"]})
+                parts[1].append(pd.DataFrame({**key, **result["curve"]}))
+                parts[2].append({**key, **result["cost"]})
+    return Runs(pd.DataFrame(parts[0]), pd.concat(parts[1], ignore_index=True), pd.DataFrame(parts[2]))
+
+
+def plain_twin(protocol: str) -> str:
+    """The first protocol that trains a network with MSE as this one does: they may differ in their slope."""
+    own = replace(PROTOCOLS[protocol], name="", about="", slope="summed")
+    return next(n for n, p in PROTOCOLS.items() if replace(p, name="", about="", slope="summed") == own)
+
+
+def check_seeds(seeds: Iterable[int]) -> list[int]:
+    """``seeds`` as a list, or ``ValueError`` if there is none, one twice, or one that is no seed."""
+    chosen = [check_count("seed", s) for s in seeds]
+    if len(set(chosen)) != len(chosen) or not chosen:
+        raise ValueError(f"seeds = {chosen}: give at least one, and none twice")
+    return chosen
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: all that determines it, but for the data.
+
+    Attributes
+    ----------
+    protocol : str
+        A name in ``PROTOCOLS``.
+    arm : Arm
+    seed : int
+    pretrain_epochs, epochs : int
+        As in :func:`train_arms`.
+    """
+
+    protocol: str
+    arm: Arm
+    seed: int
+    pretrain_epochs: int
+    epochs: int
+
+    def settings(self, data: Housing, device: str) -> dict[str, Any]:
+        return {
+            "data": data.sha256,
+            "split": [_digest(data.train.x), _digest(data.val.x)],
+            "protocol": asdict(PROTOCOLS[self.protocol]),
+            "lam": self.arm.lam,
+            "alpha": self.arm.alpha,
+            "seed": self.seed,
+            "epochs": [self.pretrain_epochs, self.epochs],
+            "device": torch.device(device).type,
+        }
+
+
+class _Job(NamedTuple):
+    """Runs of one protocol and one length, for one process."""
+
+    data: Housing
+    cells: tuple[Cell, ...]
+    device: str
+    store: CellStore | None
+
+    @property
+    def cost(self) -> float:
+        """Roughly, in plain steps: a Lai step costs about two."""
+        first = self.cells[0]
+        return first.pretrain_epochs + first.epochs * sum(1 + cell.arm.alpha for cell in self.cells)
+
+
+def _grouped(cells: Sequence[Cell], x: Tensor, device: str) -> list[tuple[Cell, ...]]:
+    """Cells that one process should train: on a CPU those that share their pre-training, on a GPU all of a protocol."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        if not _one_by_one(PROTOCOLS[cell.protocol].model(x, cell.seed), device):
+            key: Any = cell.protocol
+        else:
+            key = (cell.protocol, cell.seed) if cell.pretrain_epochs else cell
+        groups.setdefault(key, []).append(cell)
+    return [tuple(group) for group in groups.values()]
+
+
+def _one_by_one(model: MLP, device: str) -> bool:
+    return torch.device(device).type == "cpu" and takes(model)
+
+
+def _run(job: _Job) -> dict[Cell, dict[str, Any]]:
+    """Train the job's runs, measure them and keep them."""
+    data, batch_size = _on(job.data, torch.device(job.device)), PROTOCOLS[job.cells[0].protocol].batch_size
+    results = {}
+    for cell, model, curve, seconds in train_cells(job.data, job.cells, job.device):
+        started = time.process_time()
+        measured = read_out(model, data, batch_size)
+        cost = {"cpu_seconds": round(seconds + time.process_time() - started, 3), "peak_mb": _peak_mb()}
+        results[cell] = {
+            "measured": measured,
+            "curve": dict(zip(("epoch", "val_rmse"), curve, strict=True)),
+            "cost": cost,
+        }
+        if job.store is not None:
+            job.store.put(cell.settings(job.data, job.device), results[cell])
+    return results
+
+
+class TrainedCell(NamedTuple):
+    """A run that has been trained."""
+
+    cell: Cell
+    model: MLP
+    curve: tuple[list[int], list[float]]
+    """Epochs, and the RMSE on the validation rows after each, with running statistics."""
+    seconds: float
+    """Of processor time; what runs share is shared equally among them."""
+
+
+def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> Iterator[TrainedCell]:
+    """Train runs of one protocol and one length, and give each as it ends.
+
+    Parameters
+    ----------
+    data : Housing
+        From :func:`evidence.data.load_housing`.
+    cells : sequence of Cell
+        At least one; they differ in arm and seed alone.
+    device : str
+
+    Source: paper, version 2, section 6.1, for the form.
+    """
+    first = cells[0]
+    if any(replace(cell, arm=first.arm, seed=first.seed) != first for cell in cells):
+        raise ValueError("cells differ in more than arm and seed")
+    options: dict[str, Any] = {
+        "batch_size": min(PROTOCOLS[first.protocol].batch_size, len(data.train.x)),
+        "pretrain_epochs": first.pretrain_epochs,
+        # Two hundred points are enough to draw a curve, and validating takes time.
+        "validate_every": max(1, (first.pretrain_epochs + first.epochs) // 100),
+    }
+    alone = _one_by_one(PROTOCOLS[first.protocol].model(data.train.x, first.seed), device)
+    return (_train_alone if alone else _train_together)(_on(data, torch.device(device)), cells, options)
+
+
+def _train_alone(data: Housing, cells: Sequence[Cell], options: dict[str, Any]) -> Iterator[TrainedCell]:
+    """One network after another, each by the compiled loop."""
+    train, val = (data.train.x, data.train.y), (data.val.x, data.val.y)
+    recipe, pretrain_epochs, epochs = PROTOCOLS[cells[0].protocol], cells[0].pretrain_epochs, cells[0].epochs
+    # So that the loop is compiled, or loaded, before the clock starts.
+    Network(recipe.model(data.train.x, 0), recipe.lr).gradients(data.train.x[:2], data.train.y[:2], Lane(0))
+    for seed in dict.fromkeys(cell.seed for cell in cells):
+        own = [cell for cell in cells if cell.seed == seed]
+        started = time.process_time()
+        trunk = Network(recipe.model(data.train.x, seed), recipe.lr)
+        before = trunk.fit(train, Lane(seed), epochs=pretrain_epochs, val=val, **options)
+        shared = (time.process_time() - started) / len(own)
+        for cell in own:
+            started = time.process_time()
+            network, lane = trunk.copy(), Lane(seed, cell.arm.lam, cell.arm.alpha)
+            last: dict[str, Any] = {"epochs": epochs, "first_epoch": pretrain_epochs, "slope": recipe.slope}
+            curve = before + network.fit(train, lane, val=val, **last, **options)
+            points = [epoch for epoch, _ in curve], [error for _, error in curve]
+            yield TrainedCell(cell, network.model(), points, shared + time.process_time() - started)
+
+
+def _train_together(data: Housing, cells: Sequence[Cell], options: dict[str, Any]) -> Iterator[TrainedCell]:
+    """All networks in one stack, of any kind that it takes and on any device."""
+    train, val = (data.train.x, data.train.y), (data.val.x, data.val.y)
+    recipe, pretrain_epochs, epochs = PROTOCOLS[cells[0].protocol], cells[0].pretrain_epochs, cells[0].epochs
+    started = time.process_time()
+    seeds = list(dict.fromkeys(cell.seed for cell in cells))
+    on_cpu = data.train.x.cpu()  # where the scaling of the features is computed, whatever trains
+    trunk = Stack([recipe.model(on_cpu, seed) for seed in seeds]).to(data.train.x.device)
+    state = adam(trunk, recipe.lr)
+    first = fit_stack(trunk, state, train, [Lane(seed) for seed in seeds], epochs=pretrain_epochs, val=val, **options)
+    lanes = [Lane(cell.seed, cell.arm.lam, cell.arm.alpha) for cell in cells]
+    stack, state = branch(trunk, state, [seeds.index(cell.seed) for cell in cells])
+    last: dict[str, Any] = {"epochs": epochs, "first_epoch": pretrain_epochs, "slope": recipe.slope}
+    history = fit_stack(stack, state, train, lanes, val=val, **last, **options)
+    seconds = (time.process_time() - started) / len(cells)
+    for i, (cell, model) in enumerate(zip(cells, stack.models(), strict=True)):
+        parts = first[first["lane"] == seeds.index(cell.seed)], history[history["lane"] == i]
+        points = [value for part in parts for value in part["epoch"]], [e for part in parts for e in part["val_rmse"]]
+        yield TrainedCell(cell, model, points, seconds)
+
+
+def _peak_mb() -> int:
+    """The most memory this process has had, in MiB; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1024**2)
+
+
+def _on(data: Housing, where: torch.device) -> Housing:
+    def moved(part: Any) -> Any:
+        return type(part)(*(t.to(where) if isinstance(t, Tensor) else t for t in part))
+
+    return replace(data, train=moved(data.train), val=moved(data.val), test=moved(data.test))
+
+
+def _digest(x: Tensor) -> str:
+    return hashlib.sha256(x.cpu().numpy().tobytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""The programs that trained the committed tables."""

@@ -1,0 +1,92 @@
+"""Finished pieces of a long computation, kept on disk so that nothing is computed twice or mixed up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+# What a run is computed with, from the repository's root. The data's values have a digest of their own in a cell's settings.
+IN_RESULTS = (
+    "evidence/runs/arms.py",
+    "evidence/runs/old/by_hand.py",
+    "evidence/runs/old/compiled.py",
+    "evidence/runs/old/stack.py",
+    "evidence/runs/parallel.py",
+    "evidence/runs/protocols.py",
+    "evidence/runs/readout.py",
+    "lai/factor.py",
+    "lai/gradient.py",
+    "lai/metrics.py",
+    "lai/models.py",
+    "lai/schedule.py",
+    "lai/training.py",
+)
+
+
+class CellStore:
+    """A folder with one JSON file for each finished cell, named by a digest of all that determines it.
+
+    The digest covers the cell's settings, the versions of torch, numpy and numba, and the sources that computed it, so a
+    changed setting or a changed source finds nothing and computes anew. A file appears whole or not at all.
+
+    Parameters
+    ----------
+    folder : path
+        Created when the first cell is kept.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = CellStore(tempfile.mkdtemp())
+    >>> store.get({"seed": 0}) is None
+    True
+    >>> store.put({"seed": 0}, [0.5])
+    >>> store.get({"seed": 0})
+    [0.5]
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    def get(self, settings: dict[str, Any]) -> Any:
+        """The kept result, or None if there is none (or its file is damaged: it is then computed again)."""
+        try:
+            kept = json.loads(self._path(settings).read_text(encoding="utf-8"))
+            return kept["result"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, settings: dict[str, Any], result: Any) -> None:
+        """Keep a result that JSON can hold."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=self.folder, suffix=".partial")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8") as file:
+                json.dump({"settings": settings, "result": result}, file, default=str)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self._path(settings))
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    def _path(self, settings: dict[str, Any]) -> Path:
+        text = json.dumps({**settings, **fingerprint()}, sort_keys=True, default=str)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
+@cache
+def fingerprint() -> dict[str, str]:
+    """What a result depends on besides its settings: versions, and a digest of the sources that computed it."""
+    digest = hashlib.sha256()
+    root = Path(__file__).resolve().parents[2]
+    for name in IN_RESULTS:
+        digest.update((root / name).read_bytes())
+    others = {name: version(name).split("+")[0] for name in ("torch", "numpy", "numba")}
+    return {**others, "lai": digest.hexdigest()[:16]}

@@ -1,0 +1,171 @@
+"""The plane of α and λ: what each pair does to error, variance and slope, beside its own control."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
+
+from evidence.runs.old.stack import Lane, Stack, adam, branch, fit_stack
+from lai.factor import check_lam
+from lai.gradient import value_and_input_gradient
+from lai.metrics import output_variance, rmse
+from lai.schedule import LaiSchedule, Sampling, check_count
+from lai.training import resolve_device
+
+from .parallel import run_parallel
+from .protocols import PROTOCOLS
+
+if TYPE_CHECKING:
+    from evidence.data import Housing
+
+Pair = tuple[float, float]
+
+
+def strength_plane(
+    data: Housing,
+    *,
+    lams: Sequence[float] = (1.0, 0.1, 0.01),
+    alphas: Sequence[float] = (0.01, 0.1, 1.0),
+    samplings: Sequence[Sampling] = ("batches",),
+    pretrained: Sequence[bool] = (True,),
+    seeds: Iterable[int] = range(3),
+    rows: int = 3072,
+    batch_size: int = 256,
+    pretrain_epochs: int = 40,
+    epochs: int = 40,
+    lr: float = 3e-3,
+    n_jobs: int = 1,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Train the network of the protocol "sound" at every pair (α, λ), and with MSE alone.
+
+    All arms of a seed start from one network and see the same batches. Pre-trained arms part after
+    ``pretrain_epochs`` of MSE; the others take the Lai loss from the first epoch. Both train for
+    ``pretrain_epochs + epochs`` in all.
+
+    Parameters
+    ----------
+    data : Housing
+        From :func:`evidence.data.load_housing`; its first ``rows`` training rows are used.
+    lams, alphas : sequences of float
+        Every pair of them is an arm.
+    samplings : of "batches" and "points"
+        What α is a share of (:class:`lai.LaiSchedule`).
+    pretrained : of True and False
+    seeds : ints
+    rows, batch_size, pretrain_epochs, epochs : int
+    lr : float
+        Adam's step size.
+    n_jobs : int
+        Processes, one seed each; the results do not depend on it.
+    device
+        As in :func:`lai.fit`.
+
+    Returns
+    -------
+    DataFrame
+        A row for each arm and seed: ``alpha``, ``lam`` (NaN and 0 for the control), ``sampling``, ``pretrained``,
+        ``seed``, ``lai_share`` (of all steps, pre-training included), ``rmse`` (validation), ``variance`` (of the
+        test outputs), ``rms_k`` (root mean square norm of the slope on validation rows, in target per raw feature).
+
+    Raises
+    ------
+    ValueError
+        For a λ, α or count outside its range, before anything is trained.
+
+    Source: paper, section 5 ("controlling the sizes of the hyperparameters α and λ"); the settings are ours.
+
+    Examples
+    --------
+    >>> from evidence.data import load_housing
+    >>> plane = strength_plane(load_housing("surrogate"), lams=[0.1], alphas=[0.5], seeds=[0], rows=512, epochs=1,
+    ...                        pretrain_epochs=1)
+    >>> plane[["alpha", "lam", "lai_share"]].values.tolist()
+    [[0.0, nan, 0.0], [0.5, 0.1, 0.25]]
+    """
+    for lam in lams:
+        if not isinstance(check_lam(lam, name="lams"), float):
+            raise ValueError(f"lams = {lams!r}: each arm takes one number, not a list")
+    for alpha in alphas:
+        LaiSchedule(alpha, pretrain_epochs=pretrain_epochs)
+    for sampling in samplings:
+        LaiSchedule(0.5, sampling=sampling)
+    for name, value in (("rows", rows), ("batch_size", batch_size), ("epochs", epochs)):
+        check_count(name, value, least=1)
+    if batch_size > min(rows, len(data.train.x)):
+        raise ValueError(
+            f"batch_size = {batch_size}: must not exceed the number of rows, {min(rows, len(data.train.x))}"
+        )
+    chosen = [check_count("seed", s) for s in seeds]
+    pairs = [(float(a), float(v)) for a in alphas for v in lams]
+    options = (tuple(samplings), tuple(pretrained), rows, batch_size, pretrain_epochs, epochs, lr)
+    where = str(resolve_device(device))
+    calls = [(data, pairs, seed, where, *options) for seed in chosen]
+    return pd.concat(run_parallel(_one_seed, calls, n_jobs=n_jobs), ignore_index=True)
+
+
+def _one_seed(
+    data: Housing,
+    pairs: Sequence[Pair],
+    seed: int,
+    device: str,
+    samplings: Sequence[Sampling],
+    pretrained: Sequence[bool],
+    rows: int,
+    batch_size: int,
+    pretrain_epochs: int,
+    epochs: int,
+    lr: float,
+) -> pd.DataFrame:
+    train = (data.train.x[:rows].to(device), data.train.y[:rows].to(device))
+    val, x_test = (data.val.x.to(device), data.val.y.to(device)), data.test.x.to(device)
+    first = Stack([PROTOCOLS["sound"].model(train[0], seed)]).to(device)
+    trunk, trunk_state = branch(first, adam(first, lr), [0])
+    fit_stack(trunk, trunk_state, train, [Lane(seed)], epochs=pretrain_epochs, batch_size=batch_size)
+    parts = []
+    for late in pretrained:
+        # Arms that need second derivatives at every step have a stack of their own, so that the others do not pay.
+        lanes = [Lane(seed)] if late == pretrained[0] else []
+        lanes += [Lane(seed, lam, alpha, kind) for kind in samplings for alpha, lam in pairs]
+        always = [lane for lane in lanes if lane.lam is not None and (lane.sampling == "points" or lane.alpha > 0.5)]
+        for group in ([lane for lane in lanes if lane not in always], always):
+            if not group:
+                continue
+            start, state = (trunk, trunk_state) if late else (first, adam(first, lr))
+            arms, arms_state = branch(start, state, [0] * len(group))
+            done = pretrain_epochs if late else 0
+            fit_stack(
+                arms,
+                arms_state,
+                train,
+                group,
+                epochs=pretrain_epochs + epochs - done,
+                batch_size=batch_size,
+                first_epoch=done,
+                pretrain_epochs=done,
+            )
+            share = epochs / (pretrain_epochs + epochs) if late else 1.0
+            parts += [
+                {
+                    "alpha": 0.0 if lane.lam is None else lane.alpha,
+                    "lam": math.nan if lane.lam is None else lane.lam,
+                    "sampling": lane.sampling,
+                    "pretrained": late,
+                    "seed": seed,
+                    "lai_share": 0.0 if lane.lam is None else lane.alpha * share,
+                    **_read(model, val, x_test),
+                }
+                for lane, model in zip(group, arms.models(), strict=True)
+            ]
+    return pd.DataFrame(parts)
+
+
+def _read(model: torch.nn.Module, val: tuple[torch.Tensor, torch.Tensor], x_test: torch.Tensor) -> dict[str, float]:
+    model.eval()
+    _, k = value_and_input_gradient(model, val[0], create_graph=False)
+    slope = k.double().square().sum(1).mean().sqrt().item()
+    return {"rmse": rmse(model, *val), "variance": output_variance(model, x_test), "rms_k": slope}

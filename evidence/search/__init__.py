@@ -1,0 +1,1 @@
+"""Recipes tried for what the paper leaves open."""

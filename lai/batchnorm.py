@@ -1,0 +1,206 @@
+"""BatchNorm with slopes that are each sample's own: a way out for models that mix the samples of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .factor import check_choice
+
+Statistics = Literal["batch", "running"]
+
+
+class FixedStatistics(nn.Module):
+    r"""A model with BatchNorm, trained as ever, but with slopes that are each sample's own.
+
+    In training mode the values are those of ``model``: normalised by the batch. The gradient of the summed output by
+    the input, however, treats the statistics as constants, so it is the slope of the network that stands there, sample
+    by sample. :func:`lai.fit` takes the wrapped model as it is.
+
+    Parameters
+    ----------
+    model : Module from (N, \*features) to (N,) or (N, 1)
+        Trained in place; BatchNorm layers that are in eval mode are left alone.
+    statistics : "batch" or "running"
+        Which statistics the slopes hold fixed: those of the present batch, which the values use too, or BatchNorm's
+        running ones, which eval mode uses. With "batch" the loss still sees how the *weights* move the statistics.
+        With "running", as this pass leaves them, it does not.
+
+    Notes
+    -----
+    Costs one extra forward pass ("batch") or two ("running"), and only where the input requires a gradient. Values
+    still depend on the whole batch: no probe that differentiates can see that, and no slope is wrong by it.
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> import torch, lai
+    >>> x = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    >>> model = lai.MLP(2, (8,), norm="batch", seed=0).train()
+    >>> wrapped = FixedStatistics(model)
+    >>> bool(torch.allclose(wrapped(x.requires_grad_()), model(x), atol=1e-6))
+    True
+    >>> lai.assert_independent_samples(wrapped, x)  # passes; with model it would raise
+    """
+
+    def __init__(self, model: nn.Module, statistics: Statistics = "batch") -> None:
+        super().__init__()
+        check_choice("statistics", statistics, ("batch", "running"))
+        self.model = model
+        self.statistics = statistics
+
+    def extra_repr(self) -> str:
+        return f"statistics={self.statistics!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
+        if not norms or not (x.requires_grad and torch.is_grad_enabled()):
+            return self.model(x)
+        devices = [x.device] if x.device.type == "cuda" else []
+        if self.statistics == "batch":
+            with torch.random.fork_rng(devices=devices), _recorded(norms) as seen:
+                self.model(x.detach())
+            with _frozen(norms), _replaced(seen):
+                return self.model(x)
+        with torch.random.fork_rng(devices=devices):
+            values = self.model(x.detach())
+        with _frozen(norms):
+            with torch.random.fork_rng(devices=devices):
+                same = self.model(x.detach())
+            # Zero in value and in the gradient by the weights; its gradient by x is the slope.
+            return values + (self.model(x) - same)
+
+
+Seen = dict[nn.Module, list[tuple[Tensor, Tensor]]]
+
+
+@contextmanager
+def _recorded(norms: list[_BatchNorm]) -> Iterator[Seen]:
+    """Collect mean and variance of what each layer is given, call by call, with their graph to the weights."""
+    seen: Seen = {m: [] for m in norms}
+
+    def record(module: nn.Module, args: tuple[Tensor]) -> None:
+        h = args[0]
+        over = [i for i in range(h.ndim) if i != 1]
+        seen[module].append((h.mean(over, keepdim=True), h.var(over, correction=0, keepdim=True)))
+
+    with _hooks([m.register_forward_pre_hook(record) for m in norms]):
+        yield seen
+
+
+@contextmanager
+def _replaced(seen: Seen) -> Iterator[None]:
+    """Normalise by the recorded statistics instead."""
+    left = {m: iter(calls) for m, calls in seen.items()}
+
+    def replace(module: _BatchNorm, args: tuple[Tensor], output: Tensor) -> Tensor:
+        mean, var = next(left[module])
+        h = (args[0] - mean) / (var + module.eps).sqrt()
+        if not module.affine:
+            return h
+        shape = [1, -1] + [1] * (h.ndim - 2)
+        return h * module.weight.view(shape) + module.bias.view(shape)
+
+    with _hooks([m.register_forward_hook(replace) for m in seen]):
+        yield
+
+
+@contextmanager
+def _hooks(handles: list[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for handle in handles:
+            stack.callback(handle.remove)
+        yield
+
+
+@contextmanager
+def _frozen(norms: list[_BatchNorm]) -> Iterator[None]:
+    """These layers in eval mode: fixed statistics, and none of them updated."""
+    try:
+        for m in norms:
+            m.training = False
+        yield
+    finally:
+        for m in norms:
+            m.training = True
+
+
+SLOPES = {
+    "summed": "gradient of the summed outputs, through the batch's statistics: not a slope of any sample",
+    "own": "each sample's own slope, the batch's statistics held fixed",
+    "running": "each sample's own slope, with running statistics",
+}
+"""What stands for k where BatchNorm couples the samples of a batch."""
+
+Slope = Literal["summed", "own", "running"]
+
+
+class Moments(NamedTuple):
+    """Mean and variance of the channels of a BatchNorm layer, Tensors (n_channels,)."""
+
+    mean: Tensor
+    var: Tensor
+
+
+class HandedOut(nn.Module):
+    """A BatchNorm layer in training mode, as a function: its statistics come in and go out by attributes.
+
+    Parameters
+    ----------
+    norm : BatchNorm layer
+        With running statistics and a momentum.
+
+    Attributes
+    ----------
+    seen : Moments or None
+        Of the last batch (population variance), with their graph to the weights.
+    held : Moments or None
+        What to normalise by instead.
+    """
+
+    def __init__(self, norm: _BatchNorm) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+        self.momentum = 0.0 if norm.momentum is None else norm.momentum
+        self.held: Moments | None = None
+        self.seen: Moments | None = None
+        self.count = 0
+
+    @classmethod
+    def replacing(cls, model: nn.Module) -> nn.Module:
+        """The model with every BatchNorm layer replaced, in place."""
+        for name, child in model.named_children():
+            if isinstance(child, _BatchNorm):
+                setattr(model, name, cls(child))
+            else:
+                cls.replacing(child)
+        return cls(model) if isinstance(model, _BatchNorm) else model
+
+    def forward(self, h: Tensor) -> Tensor:
+        over = [i for i in range(h.ndim) if i != 1]
+        if self.held is None:
+            if self.seen is not None:
+                raise ValueError("a BatchNorm layer is used twice in one pass, which a sweep does not take")
+            mean = h.mean(over)
+            centred = h - mean.view(1, -1, *[1] * (h.ndim - 2))
+            self.seen, self.count = Moments(mean, (centred * centred).mean(over)), h.numel() // h.shape[1]
+        mean, var = self.seen if self.held is None else self.held  # type: ignore[misc]
+        scale = (var + self.eps).rsqrt()
+        shift = -mean * scale
+        if self.weight is not None:
+            scale, shift = scale * self.weight, shift * self.weight + self.bias
+        shape = [1, -1] + [1] * (h.ndim - 2)
+        return h * scale.view(shape) + shift.view(shape)
+
+    def moved(self, running: Moments, seen: Moments) -> Moments:
+        """Running statistics after a batch: its variance counts unbiased, as torch has it."""
+        unbiased = seen.var * (self.count / (self.count - 1))
+        return Moments(
+            *(old + self.momentum * (new - old) for old, new in zip(running, (seen.mean, unbiased), strict=True))
+        )

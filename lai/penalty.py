@@ -1,0 +1,135 @@
+"""The second-order remedy of the paper's section 4: a penalty on how fast the slope changes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .factor import check_choice
+from .gradient import input_gradient
+from .loss import Reduction
+from .schedule import check_count
+
+Method = Literal["exact", "hutchinson"]
+
+
+def curvature_penalty(
+    output: Tensor,
+    inputs: Tensor,
+    *,
+    grad: Tensor | None = None,
+    method: Method = "exact",
+    n_probes: int = 1,
+    generator: torch.Generator | None = None,
+    reduction: Reduction = "mean",
+    create_graph: bool | None = None,
+) -> Tensor:
+    r"""The squared second derivatives of every sample's output by that sample's input.
+
+    With :math:`H_i` the matrix of second derivatives at sample i, the penalty is :math:`\lVert H_i\rVert_F^2`, the sum
+    of the squares of its entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes one
+    backward pass through the slope for each input. "hutchinson" takes ``n_probes`` passes whatever the number of
+    inputs: for a vector v of independent random signs the mean of :math:`\lVert H_i v\rVert^2` is
+    :math:`\lVert H_i\rVert_F^2`, so the estimate and its gradients are right on average.
+
+    Samples must not mix, as for :func:`lai.input_gradient`. A model made of straight pieces (ReLU) has second
+    derivatives of zero wherever they exist: its penalty is zero, and its kinks are not seen.
+
+    Parameters
+    ----------
+    output : Tensor (N,) or (N, 1)
+        What the model returned for ``inputs``, with its graph.
+    inputs : Tensor (N, \*features)
+        What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched.
+    grad : Tensor, the shape of ``inputs``, optional
+        The slopes, if :func:`lai.input_gradient` has given them already (with ``create_graph=True``): one pass less.
+    method : "exact" or "hutchinson"
+    n_probes : int
+        Random vectors per sample, for "hutchinson" only.
+    generator : torch.Generator, optional
+        Of the random signs, on the device of ``inputs``. Default: torch's own random state.
+    reduction : "mean", "sum" or "none"
+        Over the samples.
+    create_graph
+        Whether the result can be differentiated, as training on it needs. Default: whether gradients are on.
+
+    Returns
+    -------
+    Tensor
+        A scalar, or (N,) for "none"; in units of the output squared per unit of the input to the fourth power. Zero
+        where the slope does not depend on the input.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not match, several outputs, ``inputs`` that do not require gradients, a ``grad`` without a
+        graph, or an option outside its list.
+
+    Source: paper, section 4 ("second-order derivative regularization"), which gives no formula; the estimator is
+    Hutchinson's (1989), applied to the square of H.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+    >>> y = x[:, 0] ** 3 + x[:, 0] * x[:, 1]  # H = [[6 x0, 1], [1, 0]]
+    >>> curvature_penalty(y, x, reduction="none", create_graph=False)
+    tensor([ 38., 326.])
+    """
+    check_choice("method", method, ("exact", "hutchinson"))
+    check_choice("reduction", reduction, ("mean", "sum", "none"))
+    check_count("n_probes", n_probes, least=1)
+    if isinstance(output, Tensor) and (output.ndim == 0 or output.numel() != output.shape[0]):
+        raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,) or (N, 1)")
+    if create_graph is None:
+        create_graph = torch.is_grad_enabled()
+    if grad is None:
+        grad = input_gradient(output, inputs, create_graph=True)
+    elif grad.shape != inputs.shape or output.shape[0] != inputs.shape[0]:
+        raise ValueError(
+            f"grad has shape {tuple(grad.shape)} and inputs {tuple(inputs.shape)}: they must be the same, "
+            "with the batch size N of the output"
+        )
+    elif not inputs.requires_grad:
+        raise ValueError("inputs.requires_grad is False: call inputs.requires_grad_() before the model")
+    elif not grad.requires_grad and output.requires_grad:
+        raise ValueError("grad carries no graph: take it with lai.input_gradient(output, inputs, create_graph=True)")
+
+    total = torch.zeros(len(inputs), dtype=grad.dtype, device=grad.device)
+    if grad.requires_grad:  # else the slope is a constant, and so is its derivative, zero
+        directions = _axes(grad) if method == "exact" else _signs(grad, n_probes, generator)
+        for direction in directions:
+            (row,) = torch.autograd.grad(
+                grad,
+                inputs,
+                grad_outputs=direction,
+                create_graph=create_graph,
+                retain_graph=True,
+                allow_unused=True,
+            )
+            if row is not None:
+                total = total + row.flatten(1).square().sum(1) if row.ndim > 1 else total + row.square()
+        if method == "hutchinson":
+            total = total / n_probes
+    if not create_graph:
+        total = total.detach()
+    if reduction == "none":
+        return total
+    return total.mean() if reduction == "mean" else total.sum()
+
+
+def _axes(grad: Tensor) -> list[Tensor]:
+    """Each input's direction in turn, for all samples at once."""
+    d = grad[0].numel()
+    unit = torch.eye(d, dtype=grad.dtype, device=grad.device)
+    return [unit[j].reshape(grad.shape[1:]).expand(grad.shape) for j in range(d)]
+
+
+def _signs(grad: Tensor, n: int, generator: torch.Generator | None) -> list[Tensor]:
+    def draw() -> Tensor:
+        coin = torch.randint(0, 2, grad.shape, generator=generator, device=grad.device)
+        return (2 * coin - 1).to(grad.dtype)
+
+    return [draw() for _ in range(n)]

@@ -1,0 +1,242 @@
+"""The chapter on coupled samples: verdicts at many λ, a mutant for each, inserted numbers, exercises.
+
+Training takes most of the chapter's time: one test trains, the others put a table in place of the runs.
+"""
+
+import functools
+import json
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+from chapter_run import ROOT, Run, committed_verdicts
+
+import evidence.runs.slopes
+import lai
+from evidence.data import KAGGLE_SHA256
+from evidence.ledger.paper import V1_SMOOTHNESS
+from evidence.studies.coupling import batch_jacobian, contamination, mixing
+
+CHAPTER = "51_coupled_samples"
+RESULTS = ROOT / "book" / "results"
+VERDICTS = {
+    "verdict-last": ["coupling-last: holds"],
+    "verdict-shrinks": [
+        "coupling-shrinks: holds",
+        "  in every seed the slopes of most features are more than halved",
+    ],
+    "verdict-lam": [
+        "lam-needs-coupling: holds",
+        "  runs of this page: yes; kept: yes",
+    ],
+    "verdict-probe": [
+        "coupling-probe: holds",
+        "  the probe raises for the layers that mix, and for no others",
+    ],
+}
+
+
+def kept() -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "coupled_slopes.csv")
+
+
+def instead_of_training(data: Any, *, lams: dict[str, list[float]], **_: Any) -> pd.DataFrame:
+    """The kept table, with copies of its nearest arms for λ that it has not."""
+    table = kept()
+    parts = [table[table["slope"] == "none"]]
+    for slope, values in lams.items():
+        arms = table[table["slope"] == slope]
+        for lam in values:
+            near = min(arms["lam"].unique(), key=lambda have: abs(math.log(have / lam)))
+            parts.append(arms[arms["lam"] == near].assign(lam=lam, arm=evidence.runs.slopes.slope_arm(slope, lam)))
+    return pd.concat(parts, ignore_index=True)
+
+
+@functools.cache
+def run(**parameters: Any) -> Run:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAI_DATA", "none")
+        patch.setattr(evidence.runs.slopes, "compare_slopes", instead_of_training)
+        return Run(CHAPTER, **{"seeds": 2, "pretrain_epochs": 3, **parameters}).all()
+
+
+def test_every_verdict_cell_is_expected_here() -> None:
+    assert committed_verdicts(CHAPTER) == VERDICTS
+
+
+@pytest.mark.parametrize("lam", [0.05, 0.3, 1.0, 3.0])
+def test_verdicts_do_not_depend_on_lam(lam: float) -> None:
+    done = run(lam=lam)
+    assert {name: done.lines(name) for name in VERDICTS} == VERDICTS
+    assert done.glued["lam"] == lam
+    assert not [name for name, value in done.glued.items() if isinstance(value, float) and math.isnan(value)]
+
+
+def test_verdicts_when_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the page's own epochs, and the arms that the verdict is about."""
+    whole = evidence.runs.slopes.compare_slopes
+
+    def judged_arms(data: Any, *, lams: dict[str, list[float]], **options: Any) -> pd.DataFrame:
+        few = {slope: [lam for lam in values if lam < 0.1] for slope, values in lams.items()}
+        return whole(data, lams=few, **options)
+
+    monkeypatch.setenv("LAI_DATA", "none")
+    monkeypatch.setattr(evidence.runs.slopes, "compare_slopes", judged_arms)
+    done = Run(CHAPTER, seeds=2).all(until="full-numbers")
+    for name in ("verdict-last", "verdict-shrinks", "verdict-lam"):
+        assert done.printed[name].splitlines() == VERDICTS[name]
+    assert done.names["found_here"] and done.names["found_there"]
+
+
+@pytest.mark.parametrize(
+    "parameters, named",
+    [
+        ({"lam": 0.0}, "lam = 0.0"),
+        ({"lam": [0.1, 0.2]}, "lam has 2 entries"),
+        ({"seeds": 1}, "seeds = 1"),
+        ({"pretrain_epochs": 0}, "pretrain_epochs = 0"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"lr": 0.0}, "lr = 0.0"),
+        ({"source": "csv"}, "source"),
+    ],
+)
+def test_a_wrong_parameter_stops_before_anything_is_computed(parameters: dict[str, Any], named: str) -> None:
+    chapter = Run(CHAPTER, **parameters)
+    with pytest.raises(ValueError, match=named.replace(".", r"\.")):
+        chapter.all()
+    assert set(chapter.printed) == {"imports", "parameters"}
+
+
+# --- mutants ------------------------------------------------------------------------------------------------------
+
+
+def test_last_layer_notices_a_missing_batchnorm() -> None:
+    assert run(lam=0.3).again("verdict-last", "*last)", "last[0])") == "coupling-last: fails\n"
+
+
+def test_shrinking_notices_a_gradient_that_is_right() -> None:
+    done = run(lam=0.3)
+    names = ("ways", "by_way", "ratio", "found")
+    before = {name: done.names[name] for name in names}
+    try:
+        done.names["found"] = mixing(batch_jacobian(done.names["train_mode"], done.names["batch"][:32]))
+        assert done.again("verdict-shrinks").splitlines()[0] == "coupling-shrinks: holds"
+        done.again("three-slopes", '    "summed": lambda m: copy.deepcopy(m).train(),', '    "summed": ways["own"],')
+        assert done.again("verdict-shrinks").splitlines()[0] == "coupling-shrinks: fails"
+    finally:
+        done.names.update(before)
+
+
+def test_lam_needs_coupling_notices_equal_arms() -> None:
+    done = run(lam=0.3)
+    for metric in ("rmse", "variance"):
+        same = kept()
+        summed = same[same["slope"] == "summed"].set_index(["lam", "seed"])[metric]
+        own = same["slope"] == "own"
+        keys = pd.MultiIndex.from_frame(same.loc[own, ["lam", "seed"]])
+        same.loc[own, metric] = summed.loc[keys].to_numpy()
+        before = done.names["runs"], done.names["full"]
+        try:
+            done.names["runs"] = same
+            assert done.again("verdict-lam").splitlines() == [
+                "lam-needs-coupling: holds under stated conditions",
+                "  runs of this page: no; kept: yes",
+            ]
+            done.names["full"] = same
+            assert done.again("verdict-lam").splitlines()[0] == "lam-needs-coupling: fails"
+        finally:
+            done.names["runs"], done.names["full"] = before
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_probe_verdict_notices_a_wrong_probe(blind: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def probe(model: Any, x: Any) -> None:
+        if not blind:
+            raise RuntimeError
+
+    done = run(lam=0.05)
+    monkeypatch.setattr(lai, "assert_independent_samples", probe)
+    done.again("zoo")
+    assert done.again("verdict-probe").splitlines()[0] == "coupling-probe: fails"
+    monkeypatch.undo()
+    done.again("zoo")
+    assert done.again("verdict-probe").splitlines() == VERDICTS["verdict-probe"]
+
+
+# --- numbers ------------------------------------------------------------------------------------------------------
+
+
+def test_numbers_of_the_network_against_another_implementation() -> None:
+    done = run(lam=0.3)
+    other = contamination(done.names["models"][0], done.names["batch"])
+    assert done.names["ratio"].iloc[0].tolist() == pytest.approx(other["ratio"].tolist(), rel=0.01)
+    assert done.glued["cs-median-ratio"] == pytest.approx(done.names["ratio"].mean().median())
+    assert done.glued["cs-gap"] < 0.1 < 0.5 < done.glued["cs-error"] < 1.2
+    # "own and eval slopes lie close together", next to what the trick does
+    own, evaluated = done.names["by_way"]["own"], done.names["by_way"]["eval"]
+    assert ((evaluated / own).mean().median() - 1) < 0.3
+
+
+def test_shares_in_closed_form() -> None:
+    shares = run(lam=0.3).names["shares"]
+    assert shares["ReLU"] == pytest.approx(math.sqrt(0.5 - 1 / math.pi), abs=1e-4)
+    assert shares["identity"] < 1e-6 and shares["square"] < 1e-6
+    z = torch.randn(400_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    (g,) = torch.autograd.grad(torch.nn.functional.silu(z).sum(), z)
+    line = torch.stack([torch.ones_like(z), z], dim=1).detach()
+    rest = g - line @ torch.linalg.lstsq(line, g[:, None]).solution[:, 0]  # a regression, as the text says
+    assert shares["SiLU"] == pytest.approx(float(rest.norm() / g.norm()), rel=0.02)
+    assert shares["softplus"] < shares["SiLU"] < shares["ReLU"]
+
+
+def test_numbers_of_the_kept_run() -> None:
+    table, about = kept(), json.loads((RESULTS / "coupled_slopes.json").read_text())
+    assert KAGGLE_SHA256 in about["data"] and about["seeds"] == table["seed"].nunique() == 3
+    assert {slope: sorted(set(part["lam"]), reverse=True) for slope, part in table.dropna().groupby("slope")} == {
+        slope: values for slope, values in about["lams"].items()
+    }
+    assert "compare_slopes" in about["command"] and {"torch", "numpy"} <= set(about["versions"])
+    means = table.groupby("arm")[["rmse", "variance"]].mean()
+    glued = run(lam=0.3).glued
+    for slope in ("summed", "own"):
+        arm, mse = means.loc[f"{slope}, λ = 0.001"], means.loc["MSE"]
+        assert glued[f"cs-full-rise-{slope}"] == pytest.approx(arm["rmse"] / mse["rmse"] - 1)
+        assert glued[f"cs-full-kept-{slope}"] == pytest.approx(arm["variance"] / mse["variance"])
+    # "the printed effect, somewhat weaker"
+    assert 0.5 < glued["cs-full-rise-summed"] / glued["cs-paper-rise"] < 1
+    assert glued["cs-paper-kept"] < glued["cs-full-kept-summed"] < 0.9
+    assert glued["cs-full-kept-own"] < 0.1
+    assert glued["cs-paper-rise"] == pytest.approx(0.7563 / 0.6879 - 1)
+    for lam, (error, variance) in V1_SMOOTHNESS.items():  # "as gently as printed, or more so"
+        if lam in evidence.runs.slopes.PAPER_LAMS:
+            ratio = means.loc[f"summed, λ = {lam:g}"] / means.loc["MSE"]
+            assert ratio["variance"] > variance / V1_SMOOTHNESS[None][1]
+            assert ratio["rmse"] < error / V1_SMOOTHNESS[None][0] + 0.005
+    assert run(lam=0.3).names["same_effect"](table) == pytest.approx(0.1, rel=0.1)
+
+
+# --- exercises ----------------------------------------------------------------------------------------------------
+
+
+def test_exercises() -> None:
+    done = run(lam=0.05)
+    columns, share = done.names["grade_columns"], done.names["grade_share"]
+    assert columns(None, None) == columns(2, None) == share(None) == "No answer yet."
+    assert columns(2, 2.75) == "Right." and columns(2.75, 2).startswith("Not yet: add up")
+    assert columns(2, 3).startswith("Not yet: a sample")
+    assert share(0.816) == "Right." and share(0.667) == "Not yet: take the root." and share(0.5) == "Not yet."
+    for name in ("exercise-1-answer", "exercise-2-answer"):
+        assert done.lines(name) == ["No answer yet."]
+    for name in ("exercise-1-solution", "exercise-2-solution"):
+        assert "Right." in done.printed[name]
+    assert done.names["solution_3"].mixes and done.names["solution_3"].error == 0
+    by_size = list(done.names["solution_4"].values())
+    assert max(by_size) / min(by_size) < 1.6 and max(by_size) < 0.6
+    assert abs(done.names["solution_5"]["batch"]) < 0.05
+    assert done.names["solution_5"]["running"] == pytest.approx(2, abs=0.05)
+
+
+def test_solutions_run_at_every_lam() -> None:
+    assert {f"exercise-{i}-solution" for i in range(1, 6)} <= set(run(lam=3.0).printed)

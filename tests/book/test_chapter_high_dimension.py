@@ -1,0 +1,304 @@
+"""The chapter on many inputs: verdicts, inserted numbers, references from elsewhere, mutants, exercises.
+
+Only one run trains the networks; the others leave those cells out.
+"""
+
+import functools
+import math
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from chapter_run import Run, committed_verdicts
+from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import StandardScaler
+
+import lai
+from evidence.data import load_housing
+
+CHAPTER = "40_high_dimension"
+VERDICTS = {
+    "verdict-norms": [
+        "norms: holds under stated conditions",
+        "  the order of norm and mean must be stated, except for L1",
+    ],
+    "verdict-list": [
+        "list: holds under stated conditions",
+        "  it costs accuracy",
+        "  a positively correlated feature becomes more sensitive",
+    ],
+    "verdict-list-l1": [
+        "list-l1: fails",
+        "  entries act separately under L1, but the cut is no cheaper",
+        "  than under L2, and no slope becomes zero",
+    ],
+    "verdict-vector": ["vector-loss: holds", "  a better fit than the sum's: False"],
+}
+TRAINED = {"list-train", "list-measure", "list-table", "list-figure", "list-spill", "list-l1-price", "verdict-list"}
+TRAINED |= {"verdict-list-l1", "jd-run", "jd-figure", "verdict-vector", "exercise-6-solution"}
+
+pytestmark = pytest.mark.usefixtures("surrogate")
+
+
+@functools.cache
+def trained() -> Run:
+    return Run(CHAPTER, lam=3.0, rows=300).all()
+
+
+@functools.cache
+def untrained(lam: float) -> Run:
+    return Run(CHAPTER, lam=lam, rows=300).all(leave_out=TRAINED)
+
+
+# --- verdicts --------------------------------------------------------------------------------------------------
+
+
+def test_every_verdict_cell_is_expected_here() -> None:
+    assert committed_verdicts(CHAPTER) == VERDICTS and set(VERDICTS) == set(MUTANTS)
+
+
+@pytest.mark.slow
+def test_all_verdicts_far_from_the_committed_lam() -> None:
+    done = trained()
+    assert {name: done.printed[name].splitlines() for name in VERDICTS} == VERDICTS
+
+
+@pytest.mark.parametrize("lam", [1e-4, 0.05, 1.0, 50.0])
+def test_what_needs_no_training_at_many_lams(lam: float) -> None:
+    done = untrained(lam)
+    assert done.printed["verdict-norms"].splitlines() == VERDICTS["verdict-norms"]
+    assert done.glued["sample_gap"] == 0 and done.glued["batch_gap"] > 0.001  # "is ... too high"
+    assert done.glued["step8"] == pytest.approx(math.sqrt(8) * max(1, lam))
+    assert done.names["slopes_agree"] and all(done.names["same_side"].values())
+    assert 3.5 < math.log10(done.glued["spread"]) < 4.8  # the alt text's "about four powers of ten"
+    order = done.names["bounds"].argsort()
+    names = done.names["data"].feature_names
+    assert (names[order[0]], names[order[-1]]) == ("AveBedrms", "Population")
+    assert not math.isclose(*done.names["pulls"]["l2"], rel_tol=0.1)
+    for i in range(1, 6):
+        assert f"exercise-{i}-solution" in done.printed
+
+
+def dear_l1(run: Run) -> dict[str, Any]:
+    return {"price": lambda rho, norm: np.array([0.5 if norm == "l1" else 1.0])}
+
+
+def no_cut(run: Run) -> dict[str, Any]:
+    runs = run.names["runs"].copy()
+    control = runs[runs["first"] == 1.0].groupby(["rho", "seed", "norm"])["s1"].first()
+    keys = list(zip(runs["rho"], runs["seed"], runs["norm"], strict=True))
+    runs["s1"] = [1.1 * control[key] for key in keys]
+    runs.loc[runs["first"] == 1.0, "s1"] /= 1.1
+    return {"runs": runs}
+
+
+def one_order(run: Run) -> dict[str, Any]:
+    def lai_loss(*args: Any, order: Any = "sample", **options: Any) -> torch.Tensor:
+        return lai.lai_loss(*args, **options)
+
+    return {"lai": SimpleNamespace(lai_loss=lai_loss, lai_factor=lai.lai_factor)}
+
+
+def rising(run: Run) -> dict[str, Any]:
+    runs = run.names["vector_runs"].copy()
+    runs.loc[runs["step by"] == "UPGrad", "a loss rises"] = 0.9
+    return {"vector_runs": runs}
+
+
+MUTANTS = {"verdict-norms": one_order, "verdict-list": no_cut, "verdict-list-l1": dear_l1, "verdict-vector": rising}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_verdict_changes_where_the_claim_is_false(name: str) -> None:
+    done = trained()
+    before = dict(done.names)
+    done.names.update(MUTANTS[name](done))
+    try:
+        printed = done.again(name).splitlines()
+    finally:
+        done.names.clear()
+        done.names.update(before)
+    assert printed[0].split(":")[0] == VERDICTS[name][0].split(":")[0]
+    assert printed[0] != VERDICTS[name][0]
+    assert printed[0].split(": ")[1] in ("holds", "fails", "holds under stated conditions")
+
+
+def test_without_torchjd(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    monkeypatch.setitem(sys.modules, "torchjd.aggregation", None)
+    monkeypatch.setitem(sys.modules, "torchjd.autojac", None)
+    done = Run(CHAPTER, rows=300).all(
+        leave_out=TRAINED - {"jd-run", "jd-figure", "verdict-vector", "exercise-6-solution"}
+    )
+    assert "not installed" in done.printed["jd-import"]
+    assert done.printed["verdict-vector"] == "vector-loss: not tested, TorchJD is not installed\n"
+    assert "sum of directions" in done.printed["jd-cost"] and done.printed["exercise-6-solution"] == ""
+
+
+# --- sentences that stay as they are ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_sentences_on_lists() -> None:
+    names = trained().names
+    arm = names["arm"]
+    for norm in ("l1", "l2"):
+        for rho, low, high in ((0.0, 0.9, 1.1), (0.8, 2.0, 3.0), (-0.8, 0.3, 0.9)):  # the figure's alt text
+            ratio = arm(rho, norm, 0.03, "s2").mean() / arm(rho, norm, 1.0, "s2").mean()
+            assert low < ratio < high, (rho, norm)
+            assert arm(rho, norm, 0.03, "s1").mean() < 0.2 * arm(rho, norm, 1.0, "s1").mean()
+            other = [arm(rho, norm, 0.03, c).mean() / arm(rho, norm, 1.0, c).mean() for c in ("s3", "s4")]
+            assert 0.9 < other[0] < 1.1 and other[1] > 1.05
+        assert (arm(-0.8, norm, 0.03, "k2") < 0).all()  # "the wrong sign"
+    split = arm(0.8, "l2", 0.1, "k1")
+    assert split.min() < 0.5 and split.max() > 1.5  # "some seeds end near the boundary and others near the true slope"
+    for rho in names["RHOS"]:
+        assert arm(rho, "l2", 0.1, "k1").mean() < arm(rho, "l1", 0.1, "k1").mean() - 0.05
+        for column in ("k3", "k4"):
+            assert abs(arm(rho, "l2", 0.03, column).mean() - arm(rho, "l1", 0.03, column).mean()) < 0.1
+        k1, k2 = (arm(rho, "l2", 0.03, name).mean() for name in ("k1", "k2"))
+        assert k2 == pytest.approx(1 + rho * (2 - k1), abs=0.2)
+
+
+@pytest.mark.slow
+def test_sentences_on_vectors() -> None:
+    done = trained()
+    table = done.names["vector_runs"]
+    table = table[table["λ"] == 0.3].groupby("step by").mean()
+    assert table["rows conflict"].min() > 0.6 and table.loc["UPGrad", "a loss rises"] < 0.05
+    worst = {}
+    for way in ("mean", "sum", "UPGrad"):
+        paths = [done.names["done"][0.3, way, seed][1] for seed in range(4)]
+        worst[way] = torch.stack([(p[1:] / p[:-1] - 1).amax(1) for p in paths]).amax(0)
+    assert (worst["UPGrad"] < 0).all()
+    assert (worst["sum"] > 0).double().mean() > 0.5 and (worst["mean"] > 0).double().mean() > 0.5
+    flops = done.names["flops"]
+    assert flops["plain squared error"] < flops["sum of directions"] < flops["a row per direction"]
+    shares = done.names["solution_6"]
+    assert shares[0.3, 1.0, "sum"] > 0.1 > shares[0.3, 0.5, "sum"]
+    assert shares[0.1, 1.0, "sum"] > shares[0.3, 1.0, "sum"]
+    assert max(shares[key] for key in shares if key[2] == "UPGrad") < 0.1
+
+
+def test_numbers_in_the_prose_are_all_glued() -> None:
+    import re
+
+    done = untrained(0.05)
+    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
+    wanted = set(re.findall(r"\{glue:text\}`([\w-]+)", prose))
+    by_training = {"end", "end_bound"}
+    assert wanted == set(done.glued) | by_training
+    assert all(type(value) is float for value in done.glued.values())
+
+
+# --- against references from elsewhere -------------------------------------------------------------------------
+
+
+def test_vector_and_norms_against_numpy() -> None:
+    names = untrained(0.05).names
+    theta = np.arctan(np.array(names["slopes"]))
+    expected = names["e"] ** 2 * np.maximum(np.sin(theta) ** 2, 0.05 * np.cos(theta) ** 2) / 0.05
+    np.testing.assert_allclose(names["vector"][0], expected)
+    assert names["l2"] == pytest.approx(np.linalg.norm(expected))
+    assert names["l1"] == pytest.approx(np.linalg.norm(expected, 1))
+
+
+@pytest.mark.parametrize("norm, l1_ratio", [("l2", None), ("l1", None), ("elastic", 0.3)])
+def test_batch_never_exceeds_sample(norm: Any, l1_ratio: float | None) -> None:
+    g = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        e, y = torch.randn(2, 30, generator=g, dtype=torch.float64)
+        k = 2 * torch.randn(30, 4, generator=g, dtype=torch.float64)
+        batch, sample = (
+            float(lai.lai_loss(e, y, k, lam=0.2, norm=norm, l1_ratio=l1_ratio, order=order))
+            for order in ("batch", "sample")
+        )
+        assert batch == pytest.approx(sample) if norm == "l1" else batch < sample - 1e-6
+
+
+def test_slopes_and_boundaries_scale_as_in_scikit_learn() -> None:
+    data = load_housing("surrogate")
+    x, y = data.train.x[:500].double().numpy(), data.train.y[:500].double().numpy()[:, None]
+    scale_x, scale_y = StandardScaler().fit(x), StandardScaler().fit(y)
+    raw = LinearRegression().fit(x, y).coef_[0]
+    new = LinearRegression().fit(scale_x.transform(x), scale_y.transform(y)).coef_[0]
+    ratio = scale_x.scale_ / scale_y.scale_
+    np.testing.assert_allclose(new, raw * ratio, rtol=1e-6)
+    # λ moved along with the units: twice the boundary stays twice the boundary
+    k, lam = torch.from_numpy(raw), torch.from_numpy(raw**2 / 4)
+    moved = torch.from_numpy(new**2 / 4)
+    torch.testing.assert_close(moved, lam * torch.from_numpy(ratio) ** 2)
+    torch.testing.assert_close(lai.lai_factor(k, lam), 4 * lam.clamp(min=0) / (1 + k**2) / lam.clamp(max=1))
+
+
+def test_tanh_slopes_by_finite_differences() -> None:
+    names = untrained(0.05).names
+    weights = [torch.stack([p.detach().double()]) for p in names["start"](1).parameters()]
+    x = torch.randn(5, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    slopes = names["value_and_slopes"](weights, x)[1]
+    for j in range(4):
+        step = torch.zeros(4, dtype=torch.float64)
+        step[j] = 1e-6
+        up, down = (names["value_and_slopes"](weights, x + s * step)[0] for s in (1, -1))
+        torch.testing.assert_close(slopes[..., j], (up - down) / 2e-6, rtol=1e-6, atol=1e-8)
+
+
+def test_spill_formula_by_least_squares() -> None:
+    """Hold the first slope, fit the others: what moves is 1 + ρ (2 - k1), in a sample large enough."""
+    names = untrained(0.05).names
+    for rho in names["RHOS"]:
+        torch.set_default_dtype(torch.float64)
+        try:
+            x, y = (part.numpy() for part in names["sample"](rho, 0, n=200_000))
+        finally:
+            torch.set_default_dtype(torch.float32)
+        for k1 in (0.2, 1.0):
+            fitted = LinearRegression().fit(x[:, 1:], y - k1 * x[:, 0]).coef_
+            assert fitted == pytest.approx([1 + rho * (2 - k1), 1, 0.5], abs=0.02)
+
+
+# --- what is refused, and exercises ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"lam": 0.0}, "lam = 0"),
+        ({"lam": [0.1, 0.2]}, "lam has 2"),
+        ({"e": 0.0}, "e = 0"),
+        ({"slopes": [1.0]}, "slopes = "),
+        ({"slopes": [1.0, math.nan]}, "slopes = "),
+        ({"l1_ratio": 1.5}, "l1_ratio = "),
+        ({"rows": 10}, "rows = 10"),
+        ({"seeds": 1}, "seeds = 1"),
+        ({"list_steps": 0}, "list_steps = 0"),
+        ({"vector_steps": 0}, "vector_steps = 0"),
+    ],
+)
+def test_bad_parameters_stop_before_anything_is_computed(change: dict[str, Any], message: str) -> None:
+    Run(CHAPTER, **change).assert_refused(message, leave_out=TRAINED)
+
+
+def test_exercises() -> None:
+    done = untrained(0.05)
+    assert done.names["solution_1"] == pytest.approx(9 * math.hypot(1, 0.5))
+    answer = functools.partial(done.again, "exercise-1-answer", "= None")
+    assert answer("= 10.06") == "Right.\n"
+    assert answer("= 13.5").startswith("Not yet")  # L1
+    assert answer("= None") == "No answer yet.\n"
+
+    assert done.printed["exercise-2-solution"] == "Right.\n"
+    answer = functools.partial(done.again, "exercise-2-answer", "your_lam: float | None = None")
+    assert answer("your_lam = 0.05e-8") == "Right.\n"
+    assert "too high" in answer("your_lam = 0.05e-4") and "too low" in answer("your_lam = 0.05e-10")
+
+    assert done.names["solution_3"] == pytest.approx((5 - 8**0.5) / (8 - 8**0.5))
+    answer = functools.partial(done.again, "exercise-3-answer", "your_ratio: float | None = None")
+    assert answer("your_ratio = 0.42") == "Right.\n" and answer("your_ratio = 0.5").startswith("Not yet")
+
+    assert done.printed["exercise-4-solution"] == "equal: True\n"
+    assert done.printed["exercise-5-solution"] == "8 places, signs kept: True\n"

@@ -1,0 +1,403 @@
+"""The chapters linear_geometry and lambda: verdicts, inserted numbers and exercises, at many λ.
+
+Most runs execute the code cells in this process; a few go through papermill as a reader's do.
+"""
+
+import functools
+import math
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nbformat
+import pytest
+import torch
+from chapter_run import Run, surroundings
+
+import lai
+from evidence import figures
+from evidence.figures import interactive
+
+GEOMETRY, LAMBDA = "10_linear_geometry", "20_lambda"
+VERDICTS = {
+    GEOMETRY: [
+        "geometry-legs: holds",
+        "geometry-max: holds",
+        "geometry-chebyshev: holds",
+        "geometry-negative: holds",
+        "nonsmooth: holds",
+    ],
+    LAMBDA: [
+        "boundary-one: holds",
+        "vanishing: holds under stated conditions\n  below the boundary; repaired for the error, not for the slope",
+        "boundary-lambda: holds under stated conditions\n  for the factor alone; at λ for MAE, at √λ for MSE",
+        "duality: holds",
+        "range: holds under stated conditions\n  on the near side of the boundary, not on the far side",
+    ],
+}
+LAMS = (1e-6, 0.05, 0.5, 1.0, 3, 1e4)
+
+
+@functools.cache
+def run(chapter: str, **parameters: Any) -> Run:
+    return Run(chapter, **parameters).all()
+
+
+@pytest.fixture(params=[GEOMETRY, LAMBDA])
+def chapter(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+# --- at every λ ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_verdicts_do_not_depend_on_lam(chapter: str, lam: float) -> None:
+    assert run(chapter, lam=lam).verdicts() == VERDICTS[chapter]
+
+
+def test_verdicts_at_the_chapters_own_parameters(chapter: str) -> None:
+    assert run(chapter).verdicts() == VERDICTS[chapter]
+
+
+@pytest.mark.parametrize("k, e", [(-2.0, 1.0), (0.0, 1.0), (1.0, -3.0), (100.0, 2.0), (-0.1, -0.01)])
+def test_geometry_at_other_triangles(k: float, e: float) -> None:
+    done = run(GEOMETRY, k=k, e=e, lam=0.3)
+    assert done.verdicts() == VERDICTS[GEOMETRY]
+    assert done.glued["a"] == pytest.approx(abs(e * k) / math.hypot(1, k))
+    assert done.glued["b"] == pytest.approx(abs(e) / math.hypot(1, k))
+    assert done.glued["loss"] == pytest.approx(max(done.glued["a"], done.glued["b"]))
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_inserted_numbers(lam: float) -> None:
+    done = run(GEOMETRY, lam=lam)
+    k, e = done.names["k"], done.names["e"]
+    assert done.glued["weighted"] == pytest.approx(abs(e) * max(abs(k), lam) / math.hypot(1, k) / min(1, lam))
+    assert done.glued["share"] == pytest.approx(max(abs(k), 1) / math.hypot(1, k))
+    assert math.tan(math.radians(done.glued["theta"])) == pytest.approx(k)
+    done = run(LAMBDA, lam=lam)
+    top, low = max(1.0, lam), min(1.0, lam)
+    peak_at = max(lam**0.5, 3**-0.5)
+
+    def pull(k: float) -> float:
+        return 2 * k / (1 + k**2) ** 2 / low
+
+    assert done.glued == {
+        "lam": lam,
+        "root": pytest.approx(lam**0.5),
+        "highest": pytest.approx(max(lam, 1 / lam)),
+        "from_flat": pytest.approx(top - top / math.hypot(1, lam), rel=1e-6, abs=1e-14),
+        "from_vertical": pytest.approx(1 / low - top / math.hypot(1, lam), rel=1e-6, abs=1e-14),
+        "ratio_mae": pytest.approx(lam**-2, rel=1e-5),
+        "ratio_mse": pytest.approx(1 / lam),
+        "peak_at": pytest.approx(peak_at, rel=1e-3),
+        "peak": pytest.approx(pull(peak_at), rel=1e-3),
+        "weaker": pytest.approx(pull(peak_at) / pull(10 * peak_at), rel=5e-3),
+    }
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_static_sentences_are_true_at_every_lam(lam: float) -> None:
+    """Alt texts, captions and prose stay as they are when λ changes: what they say about curves, checked."""
+    k = lam * torch.logspace(-3, 3, 6001, dtype=torch.float64)
+    f, g = lai.lai_factor(k, lam, base="mae"), lai.lai_factor(k, lam, base="mse")
+    least = max(1, lam) / math.hypot(1, lam)
+    assert float(f.min()) == pytest.approx(least)  # at the boundary, nowhere lower
+    assert float(lai.lai_factor(lam, lam, base="mae")) == pytest.approx(least)
+    assert float(lai.lai_factor(-lam, lam, base="mae")) == pytest.approx(least)
+    assert float(lai.lai_factor(lam**0.5, lam, base="mse")) == pytest.approx(max(1, lam) / (1 + lam))
+    assert max(1, lam) / (1 + lam) <= least + 1e-12  # "at least as deep"
+    assert 0.7 < least <= 1 and 0.5 <= max(1, lam) / (1 + lam) <= 1
+    ends = torch.tensor([0.0, 1e20], dtype=torch.float64)
+    for base in ("mae", "mse"):  # "the same heights at both ends"
+        assert lai.lai_factor(ends, lam, base=base).tolist() == pytest.approx([max(1, lam), 1 / min(1, lam)])
+    assert float(torch.cat([f, g]).max()) <= max(lam, 1 / lam) * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_static_sentences_about_the_pulls_are_true_at_every_lam(lam: float) -> None:
+    """What the text and the alt texts say about mirror, pulls and tails, by finite differences of the factor."""
+
+    def factor(base: str, k: float, lam: float = lam) -> float:
+        return float(lai.lai_factor(torch.tensor(k, dtype=torch.float64), lam, base=base))  # type: ignore[arg-type]
+
+    def pull(base: str, k: float) -> float:
+        h = 1e-5 * k
+        return (factor(base, k + h) - factor(base, k - h)) / (2 * h)
+
+    top, low = max(1.0, lam), min(1.0, lam)
+    for base, boundary, size in (("mae", float(lam), 1), ("mse", lam**0.5, 2)):
+        for k in (-3.0, -0.2, 0.01, 0.7, 1.0, 50.0):  # the mirror, and evenness
+            assert factor(base, k) == pytest.approx(factor(base, 1 / k, 1 / lam))
+            assert factor(base, k) == pytest.approx(factor(base, -k))
+        root = 3 if base == "mae" else 4
+        for times in (0.3, 0.9, 1.1, 3.0):
+            k = times * boundary
+            known = size * (-top * k if times < 1 else (1 if base == "mae" else k) / low) / (1 + k * k) ** (root / 2)
+            noise = 1e-10 * factor(base, k) / k  # of the differences, where a factor hardly changes
+            assert pull(base, k) == pytest.approx(known, rel=1e-4, abs=noise)
+        steep = torch.tensor([1e4, 1e5], dtype=torch.float64, requires_grad=True)
+        tail = lai.lai_factor(steep * top, lam, base=base).sum()  # type: ignore[arg-type]
+        tail = torch.autograd.grad(tail, steep)[0] / top
+        assert tail.tolist() == pytest.approx([size / (low * (s * top) ** 3) for s in steep.tolist()], rel=1e-4)
+    # "close to its greatest value on this side", ten times as steep as where the pull is strongest
+    assert factor("mse", 10 * max(lam**0.5, 3**-0.5)) > 0.95 / low
+    # to leading order in a small λ, and mirrored
+    if lam <= 0.05:
+        assert 1 - factor("mae", lam) == pytest.approx(lam**2 / 2, rel=0.01, abs=1e-15)
+        assert 1 - factor("mse", lam**0.5) == pytest.approx(lam, rel=0.06)
+    if lam >= 100:
+        assert 1 - factor("mae", lam) == pytest.approx(1 / (2 * lam**2), rel=0.01)
+        assert 1 - factor("mse", lam**0.5) == pytest.approx(1 / lam, rel=0.01)
+
+
+# --- figures with sliders, and their twins -----------------------------------------------------------------------
+
+
+def last_value(done: Run, name: str) -> Any:
+    """What a cell ends in: the figure that the page shows."""
+    line = done.source(name).splitlines()[-1]
+    assert line.startswith("interactive.")
+    return eval(line, done.names)  # noqa: S307
+
+
+@pytest.mark.parametrize("lam", (0.05, 1.0, 3))
+@pytest.mark.parametrize("name, base", [("curve-figure", "mae"), ("square-curve", "mse")])
+def test_curve_with_sliders_and_its_twin_hold_the_librarys_values(lam: float, name: str, base: str) -> None:
+    import json
+
+    import matplotlib.pyplot as plt
+
+    shown = json.loads(last_value(run(LAMBDA, lam=lam), name).to_json())
+    lams, slopes = (control["values"] for control in shown["layout"]["meta"]["controls"])
+    starts = [control["start"] for control in shown["layout"]["meta"]["controls"]]
+    assert lams[starts[0]] == lam and {0.1, 10.0} <= set(lams)  # "Try λ = 0.1, then λ = 10"
+    for i, value in enumerate(lams):
+        boundary = value**0.5 if base == "mse" else value
+        for j in (0, starts[1], len(slopes) - 1):
+            below, above, corner, here = interactive.state(shown, i, j)
+            for trace in (below, above, corner, here):
+                x, y = (torch.tensor(trace[axis], dtype=torch.float64) for axis in "xy")
+                drawn = ~y.isnan()
+                expected = lai.lai_factor(x[drawn], value, base=base)  # type: ignore[arg-type]
+                assert torch.allclose(y[drawn], expected, rtol=1e-5)
+            assert float(corner["x"][0]) == pytest.approx(boundary) and float(here["x"][0]) == pytest.approx(slopes[j])
+
+    with surroundings({}):
+        _, ax = plt.subplots()
+        figures.factor_curve(ax, lam, base=base)  # type: ignore[arg-type]
+        for line in ax.lines:
+            x, y = (torch.tensor(values, dtype=torch.float64).flatten() for values in line.get_data())
+            assert torch.allclose(y, lai.lai_factor(x, lam, base=base))  # type: ignore[arg-type]
+        at = ax.lines[3].get_xdata()
+        assert float(torch.tensor(at)) == pytest.approx(slopes[starts[1]])  # the same point as before a slider moves
+
+
+@pytest.mark.parametrize("k, e", [(0.75, 2.5), (0.0, 1.0), (-2.0, 1.0), (100.0, -2.0)])
+def test_triangle_with_a_slider_holds_the_librarys_values(k: float, e: float) -> None:
+    shown = last_value(run(GEOMETRY, k=k, e=e, lam=0.3), "triangle-figure")
+    (control,) = shown.layout.meta["controls"]
+    assert control["values"][control["start"]] == k
+    for i, slope in enumerate(control["values"]):
+        _, error, along, across, _ = interactive.state(shown, i)
+        size, a, b = (math.hypot(*(t[axis][1] - t[axis][0] for axis in "xy")) for t in (error, along, across))
+        loss = abs(e) * lai.lai_factor(slope, 1.0, base="mae").item()
+        assert (size, max(a, b)) == pytest.approx((abs(e), loss), rel=1e-5)
+        assert (a, b) == pytest.approx([abs(e * slope) / math.hypot(1, slope), abs(e) / math.hypot(1, slope)], rel=1e-4)
+
+
+@pytest.mark.parametrize("base, size", [("mae", 1), ("mse", 2)])
+@pytest.mark.parametrize("lam", (0.05, 1.0, 3.0))
+def test_figure_of_the_pulls(lam: float, base: str, size: int) -> None:
+    import matplotlib.pyplot as plt
+
+    with surroundings({}):
+        _, ax = plt.subplots()
+        figures.pulls(ax, lam, base=base)  # type: ignore[arg-type]
+        up, down, tail = (torch.tensor(line.get_xydata()).T for line in ax.lines[:3])
+    top, low, power = max(1.0, lam), min(1.0, lam), 1.5 if base == "mae" else 2.0
+    assert torch.allclose(up[1], size * top * up[0] / (1 + up[0] ** 2) ** power)
+    assert torch.allclose(down[1], size * (down[0] ** (size - 1)) / low / (1 + down[0] ** 2) ** power)
+    assert float(tail[1, -1]) == pytest.approx(float(down[1, -1]), rel=0.01)
+
+
+def test_lam_acts(chapter: str) -> None:
+    name = {GEOMETRY: "ahead", LAMBDA: "square-check"}[chapter]
+    printed = {run(chapter, lam=lam).printed[name] for lam in LAMS}
+    assert len(printed) == len(LAMS)
+
+
+def test_numbers_in_the_prose_are_all_glued(chapter: str) -> None:
+    done = run(chapter)
+    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
+    wanted = set(re.findall(r"\{glue:text\}`([\w-]+)", prose))
+    assert wanted and wanted <= set(done.glued)
+    assert all(type(value) is float for value in done.glued.values())
+
+
+# --- what is refused -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lam", [0, -1, math.nan, math.inf, [0.1, 0.2], "small"])
+def test_bad_lam_stops_before_anything_is_computed(chapter: str, lam: Any) -> None:
+    wrong = Run(chapter, lam=lam)
+    with pytest.raises((ValueError, TypeError), match="^lam"):
+        wrong.all()
+    assert list(wrong.printed) == ["imports", "parameters"]
+    assert not wrong.glued
+
+
+@pytest.mark.parametrize("name, value", [("k", math.nan), ("k", math.inf), ("e", 0.0), ("e", math.nan)])
+def test_bad_triangle_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"^{name} = "):
+        Run(GEOMETRY, **{name: value}).all()
+
+
+# --- every verdict could have come out otherwise ---------------------------------------------------------------
+
+
+def shifted(run: Run) -> dict[str, Any]:
+    """A factor whose boundary lies elsewhere."""
+
+    def lai_factor(k: Any, lam: float, *, base: str) -> torch.Tensor:
+        return lai.lai_factor(k, 2 * lam, base=base)
+
+    return {"lai": SimpleNamespace(lai_factor=lai_factor)}
+
+
+def not_divided(run: Run) -> dict[str, Any]:
+    """The factor without its division by a small λ."""
+
+    def lai_factor(k: Any, lam: float, *, base: str) -> torch.Tensor:
+        return lai.lai_factor(k, lam, base=base) * min(1, lam)
+
+    return {"lai": SimpleNamespace(lai_factor=lai_factor)}
+
+
+def exchanged(run: Run) -> dict[str, Any]:
+    """The two legs in the wrong order."""
+    legs = run.names["legs"]
+    return {"legs": lambda k, e: legs(k, e)[::-1]}
+
+
+MUTANTS = {
+    "verdict-legs": (GEOMETRY, exchanged),
+    "verdict-max": (GEOMETRY, lambda run: {"b_all": run.names["b_all"] * 0.9}),
+    "verdict-chebyshev": (GEOMETRY, lambda run: {"measured": run.names["es"].abs()}),
+    "verdict-negative": (GEOMETRY, lambda run: {"measured": torch.maximum(run.names["b_all"], run.names["es"])}),
+    "verdict-nonsmooth": (GEOMETRY, lambda run: {"lai_of_slope": lambda k: torch.tensor(k).square()}),
+    "verdict-one": (LAMBDA, shifted),
+    "verdict-lambda": (LAMBDA, shifted),
+    "verdict-duality": (LAMBDA, not_divided),
+    "verdict-vanishing": (LAMBDA, lambda run: {"exponents": {"as is": [1, 2], "divided by λ": [0, 0]}}),
+    "verdict-range": (LAMBDA, lambda run: {"lai": SimpleNamespace(lai_factor=lambda k, *_, **__: k * 0 + 1)}),
+}
+
+
+def test_every_verdict_has_a_mutant(chapter: str) -> None:
+    tagged = {c.id for c in Run(chapter).cells() if "nbval-check-output" in c.metadata.get("tags", [])}
+    assert tagged == {name for name, (where, _) in MUTANTS.items() if where == chapter}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_verdict_changes_where_the_claim_is_false(name: str) -> None:
+    where, mutate = MUTANTS[name]
+    before = Run(where).all(until=name)
+    before.names.update(mutate(before))
+    printed = before.again(name).rstrip("\n")
+    assert printed.split(":")[0] in {line.split(":")[0] for line in VERDICTS[where]}
+    assert printed not in VERDICTS[where]
+
+
+# --- exercises -------------------------------------------------------------------------------------------------
+
+
+def test_exercises_of_the_geometry() -> None:
+    done = run(GEOMETRY)
+    assert done.names["solution_1"] == pytest.approx(6 / math.sqrt(5))
+    answer = functools.partial(done.again, "exercise-1-answer", "= None")
+    assert answer("= 2.683") == "Right.\n"
+    assert answer("= 1.342").startswith("Not yet")  # the shorter leg
+    assert answer("= None") == "No answer yet.\n"
+
+    grade = functools.partial(done.again, "exercise-2-answer", "return None  # replace None, for example by")
+    assert grade("return (e**2 * (k**2).clamp(min=1) / (1 + k**2)).sqrt()  #") == "Right, for every triangle.\n"
+    assert grade("return e * k.clamp(min=1) / (1 + k**2).sqrt()  #").startswith("Not yet: e = ")
+    assert done.printed["exercise-2-solution"] == "Right, for every triangle.\n"
+
+    assert done.printed["exercise-3-solution"] == "Manhattan distance: 1.000 to 1.414 times |e|\n"
+
+    kappa, rho = 1.5, 1.0  # slope of the five points; residual variance over the variance of x
+    tls = (kappa**2 + rho - 1 + math.sqrt((kappa**2 + rho - 1) ** 2 + 4 * kappa**2)) / (2 * kappa)
+    assert done.names["solution_4"] == pytest.approx((tls, tls), abs=1e-3)
+
+    reached = {t: slope == pytest.approx(1) for t, slope in done.names["solution_5"].items()}
+    needed = (kappa - 1) * (1 * (1 + 1) - (kappa - 1))  # the noise from which slope 1 is a minimum
+    assert reached == {t: rho * t**2 >= needed for t in reached}
+
+    heights = {p: height for p, (height, _) in done.names["solution_6"].items()}
+    assert heights == {p: pytest.approx(2 ** (1 / p - 0.5)) for p in heights}
+    kinks = {p: bend > 1e-3 for p, (_, bend) in done.names["solution_6"].items()}
+    assert kinks == {p: p == math.inf for p in kinks}
+    k = torch.logspace(-3, 3, 600_001, dtype=torch.float64)
+    weighted = (k**4 + 1.5**4) ** 0.25 / (1 + k**2).sqrt()  # p = 4, λ = 1.5
+    assert float(k[weighted.argmin()]) == pytest.approx(1.5 ** (4 / (4 - 2)), rel=1e-3)
+
+
+def test_exercises_of_lambda() -> None:
+    done = run(LAMBDA)
+    assert done.names["solution_1"] == (36.0, 6.0)
+    assert done.printed["exercise-1-solution"] == "MSE: right\nMAE: right\n"
+    answer = functools.partial(done.again, "exercise-1-answer", "your_mse_lam: float | None = None")
+    assert answer("your_mse_lam = 36") == "MSE: right\nMAE: no answer yet\n"
+    assert answer("your_mse_lam = 6") == "MSE: not yet\nMAE: no answer yet\n"
+
+    mirror = functools.partial(done.again, "exercise-2-answer", "= None")
+    assert mirror("= 2.5") == "Right.\n"
+    assert mirror("= 0.4").startswith("Not yet") and mirror("= -2.5").startswith("Not yet")
+    assert mirror("= None") == "No answer yet.\n"
+    assert done.printed["exercise-2-solution"] == "slope 2.5: Right.\n"
+    assert done.names["solution_3"] == pytest.approx((2**-0.5, 4 / 3**1.5))
+    push = functools.partial(done.again, "exercise-3-answer", "= None")
+    assert push("= 0.71") == "Right.\n"
+    assert push("= 0.58").startswith("Not yet") and push("= 2").startswith("Not yet")  # 1/√3, and the boundary
+    assert "Right." in done.printed["exercise-3-solution"]
+    assert done.names["solution_4"] == pytest.approx((0.14249, 1 / 99), rel=1e-3)
+    limit = functools.partial(done.again, "exercise-4-answer", "= None")
+    assert limit("= 0.14") == "Right.\n"
+    assert limit("= 0.01").startswith("Not yet")
+    assert "Right." in done.printed["exercise-4-solution"]
+    divisor = functools.partial(
+        done.again, "exercise-5-answer", "return None  # replace None, for example by min(1, lam)"
+    )
+    assert divisor("return (1 + lam) / 2") == "Right: a mirror without a kink.\n"
+    assert divisor("return min(1, lam)") == "Not yet: a mirror, but with a kink at λ = 1.\n"
+    assert divisor("return lam").startswith("Not yet: λ = ") and divisor("return 0.0").startswith("Not yet: λ = ")
+    assert done.printed["exercise-5-solution"].count("Right") == 2
+    lam = done.names["lam"]
+    assert done.names["solution_5"]["lowest_divisor"] == pytest.approx(
+        [math.hypot(1, lam), 1, math.hypot(1, lam) / lam], rel=1e-6
+    )
+    assert done.names["solution_6"] == pytest.approx((1, lam**2), rel=1e-4)
+
+
+@pytest.mark.parametrize("lam", LAMS)
+def test_solutions_run_at_every_lam(chapter: str, lam: float) -> None:
+    printed = run(chapter, lam=lam).printed
+    assert {f"exercise-{i}-solution" for i in range(1, 7)} <= set(printed)
+
+
+# --- as a reader reruns them -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_papermill_refuses_a_bad_lam(tmp_path: Path) -> None:
+    from tools.notebook import NOTEBOOKS, ToolError
+    from tools.notebook import run as papermill_run
+
+    with pytest.raises(ToolError, match="lam = 0"):
+        papermill_run(NOTEBOOKS / f"{LAMBDA}.ipynb", tmp_path / "run.ipynb", {"lam": 0})
+    done = nbformat.read(tmp_path / "run.ipynb", as_version=4)
+    assert not any(o.output_type == "stream" for cell in done.cells for o in cell.get("outputs", []))

@@ -1,0 +1,450 @@
+"""The pages to look things up in: notation, glossary, errata, library, references, and the map of the book in intro."""
+
+import ast
+import builtins
+import functools
+import importlib
+import itertools
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+import pytest
+import torch
+from pybtex.database import BibliographyData, parse_file
+
+import lai
+from evidence.ledger.paper import V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
+from evidence.studies import lines
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / "book"
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+
+# The paper's reference list, the same in both versions: its number, our key, its year, words of its title.
+# Where the list or the text is wrong (Gou's year in the text, Saleem's co-authors), the authors here are the true ones.
+PAPER_LIST = [
+    (1, "drucker1991double", 1991, "Double Backpropagation Increasing Generalization Performance", "Drucker, Le Cun"),
+    (2, "sokolic2017robust", 2017, "Robust Large Margin Deep Neural Networks", "Sokolić, Giryes, Sapiro, Rodrigues"),
+    (
+        3,
+        "czarnecki2017sobolev",
+        2017,
+        "Sobolev Training for Neural Networks",
+        "Czarnecki, Osindero, Jaderberg, Swirszcz, Pascanu",
+    ),
+    (
+        4,
+        "varga2018gradient",
+        2018,
+        "Gradient Regularization Improves Accuracy of Discriminative Models",
+        "Varga, Csiszárik, Zombori",
+    ),
+    (
+        5,
+        "yong2020gradient",
+        2020,
+        "Gradient Centralization: A New Optimization Technique for Deep Neural Networks",
+        "Yong, Huang, Hua, Zhang",
+    ),
+    (
+        6,
+        "thanhtung2019improving",
+        2019,
+        "Improving Generalization and Stability of Generative Adversarial Networks",
+        "Thanh-Tung, Tran, Venkatesh",
+    ),
+    (
+        7,
+        "finlay2021scaleable",
+        2021,
+        "Scaleable Input Gradient Regularization for Adversarial Robustness",
+        "Finlay, Oberman",
+    ),
+    (
+        8,
+        "david2017gradient",
+        2017,
+        "Gradient Based Path Optimization Method for Autonomous Driving",
+        "David, Valencia, Philippsen, Bosshard, Iagnemma",
+    ),
+    (
+        9,
+        "gou2019gradient",
+        2019,
+        "Gradient Regularized Convolutional Neural Networks for Low-Dose CT Image Enhancement",
+        "Gou, Liu, Jiao, Liu, Gu, Zhang, Lee, Jiao",
+    ),
+    (
+        10,
+        "li2022joint",
+        2022,
+        "Joint Image Denoising with Gradient Direction and Edge-Preserving Regularization",
+        "Li, Liang, Zhang, Fan, Yu",
+    ),
+    (
+        11,
+        "saleem2018unsupervised",
+        2018,
+        "Unsupervised Speech Enhancement in Low SNR Environments via Sparseness and Temporal Gradient Regularization",
+        "Saleem, Khattak, Shafi",
+    ),
+    (
+        12,
+        "yu2018towards",
+        2018,
+        "Towards Robust Training of Neural Networks by Regularizing Adversarial Gradients",
+        "Yu, Xu, Wang, Liu, Chen",
+    ),
+    (
+        13,
+        "hoerl1970ridge",
+        1970,
+        "Ridge Regression: Biased Estimation for Nonorthogonal Problems",
+        "Hoerl, Kennard",
+    ),
+    (14, "tibshirani1996regression", 1996, "Regression Shrinkage and Selection Via the Lasso", "Tibshirani"),
+    (15, "zou2005regularization", 2005, "Regularization and Variable Selection Via the Elastic Net", "Zou, Hastie"),
+    (
+        16,
+        "hinton2012improving",
+        2012,
+        "Improving Neural Networks by Preventing Co-adaptation of Feature Detectors",
+        "Hinton, Srivastava, Krizhevsky, Sutskever, Salakhutdinov",
+    ),
+    (None, "reade2023playground", 2023, "Regression with a tabular California housing dataset", "Reade, Chow"),
+]
+
+
+def page(name: str) -> str:
+    return (BOOK / f"{name}.md").read_text(encoding="utf-8")
+
+
+@functools.cache
+def texts() -> dict[str, str]:
+    """All that readers see as text: the pages, and the markdown of the chapters."""
+    found = {path.stem: path.read_text(encoding="utf-8") for path in BOOK.glob("*.md")}
+    for path in NOTEBOOKS:
+        cells = nbformat.read(path, as_version=4).cells
+        found[path.stem] = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return found
+
+
+def roles(text: str, role: str) -> list[str]:
+    """What the uses of a role point at: the part in angle brackets, or all of it."""
+    text = re.sub(r"```\{?(?!glossary|eval).*?```", "", text, flags=re.DOTALL) if role != "cite" else text
+    inner = re.findall(rf"\{{{role}\}}`([^`]+)`", text)
+    return [match[1] if (match := re.search(r"<([^<>]+)>$", one)) else one for one in inner]
+
+
+def exists(doc: str) -> bool:
+    target = (BOOK / doc).resolve()
+    return any(target.with_name(target.name + suffix).exists() for suffix in (".md", ".ipynb"))
+
+
+# --- references ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bib() -> BibliographyData:
+    return parse_file(str(BOOK / "references.bib"))  # a key that is there twice is an error
+
+
+def cited() -> dict[str, set[str]]:
+    """Keys, and the pages that cite them."""
+    where: dict[str, set[str]] = {}
+    for name, text in texts().items():
+        for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text):
+            for key in keys.split(","):
+                where.setdefault(key.strip(), set()).add(name)
+    return where
+
+
+def test_every_work_that_is_cited_is_in_the_bibliography(bib: BibliographyData) -> None:
+    assert sorted(set(cited()) - set(bib.entries)) == []
+
+
+def test_the_bibliography_has_no_work_that_nobody_cites(bib: BibliographyData) -> None:
+    """An uncited one would not be shown: the last list of the page is of works that are cited."""
+    assert sorted(set(bib.entries) - set(cited())) == []
+
+
+def test_the_papers_list_is_complete_and_tagged(bib: BibliographyData) -> None:
+    tagged = {key for key, entry in bib.entries.items() if entry.fields.get("keywords") == "cited-by-paper"}
+    assert tagged == {key for _, key, *_ in PAPER_LIST}
+    assert [number for number, *_ in PAPER_LIST] == [*range(1, 17), None]  # sixteen, and the data set
+    own = [key for key, entry in bib.entries.items() if entry.fields.get("keywords") == "the-paper"]
+    assert own == ["lai2024v1", "lai2024v2"]
+
+
+@pytest.mark.parametrize(("number", "key", "year", "title", "authors"), PAPER_LIST)
+def test_each_work_is_the_one_in_the_papers_list(
+    bib: BibliographyData, number: int | None, key: str, year: int, title: str, authors: str
+) -> None:
+    def plain(latex: str) -> str:
+        for accent, letter in ((r"{\'c}", "ć"), (r"{\'a}", "á"), (r"{\'e}", "é")):
+            latex = latex.replace(accent, letter)
+        return re.sub(r"[{}\\]", "", latex)
+
+    entry = bib.entries[key]
+    assert entry.fields["year"] == str(year)
+    assert plain(entry.fields["title"]).lower() == title.lower()
+    names = [plain(" ".join(person.prelast_names + person.last_names)) for person in entry.persons["author"]]
+    assert ", ".join(names) == authors
+    shown = re.search(rf"^\| (.*?) \| \{{cite:t\}}`{key}` \|", page("references"), re.MULTILINE)
+    assert shown and shown[1] == ("no number" if number is None else f"[{number}]")
+
+
+# --- errata ----------------------------------------------------------------------------------------------------
+
+
+class Erratum(NamedTuple):
+    label: str
+    title: str
+    kind: str
+    text: str
+
+    def field(self, name: str) -> str:
+        match = re.search(rf"\*\*{name}:\*\*\s(.*?)(?=\s\*\*(?:Where|What|Our reading|Shown in):|$)", self.text)
+        return match[1] if match else ""
+
+
+def errata() -> list[Erratum]:
+    pattern = r"^\((erratum-[\w-]+)\)=\n### (.+)\n\n\*(\w+)\.\* ((?:.+\n?)+)"
+    found = re.findall(pattern, page("errata"), re.MULTILINE)
+    return [Erratum(label, title, kind, " ".join(text.split())) for label, title, kind, text in found]
+
+
+def test_every_heading_of_the_errata_is_an_entry() -> None:
+    found = errata()
+    assert [one.title for one in found] == re.findall(r"^### (.+)$", page("errata"), re.MULTILINE)
+    assert len({one.label for one in found}) == len(found) >= 40
+    assert {one.kind for one in found} == {"Slip", "Reading"}
+
+
+@pytest.mark.parametrize("entry", errata(), ids=lambda entry: entry.label)
+def test_an_erratum_says_where_what_and_how_we_read_it(entry: Erratum) -> None:
+    for name in ("Where", "What", "Our reading", "Shown in"):
+        assert entry.field(name), name
+    assert re.search(r"\b(both|v1|v2|A\b|throughout)", entry.field("Where"))
+    targets = roles(entry.field("Shown in"), "doc")
+    assert targets and [target for target in targets if not exists(target)] == []
+
+
+def test_the_known_slips_are_listed() -> None:
+    known = """tangent boundary-mse true-loss anywhere points-batches increase-lambda list-norm other-lambdas lambda-half
+        convexification huber centralization max-accuracy datasets gou-year saleem-authors uncited"""
+    assert {f"erratum-{name}" for name in known.split()} <= {one.label for one in errata()}
+
+
+def test_numbers_in_the_errata_are_those_of_the_papers_tables() -> None:
+    text = {one.label.removeprefix("erratum-"): one.text for one in errata()}
+    rise = [
+        (V2_SMOOTHNESS[1e-3][0] / V2_SMOOTHNESS[None][0], "by 3.6 %"),
+        (V1_SMOOTHNESS[1e-4][0] / V1_SMOOTHNESS[None][0], "by 30 %"),
+        (0.7127 / V2_SMOOTHNESS[None][0], "by 2.4 %"),
+    ]
+    for ratio, words in rise:
+        digits = 0 if "30" in words else 1
+        assert f"by {100 * (ratio - 1):.{digits}f} %" == words and words in text["max-accuracy"]
+    plain, ours = V2_SENSITIVITY["mse"], V2_SENSITIVITY["lam = 1e-1"]
+    change = [100 * (b / a - 1) for a, b in zip(plain, ours, strict=True)]
+    assert sum(c < 0 for c in change) == 6 and "six of eight" in text["most-features"]
+    assert f"{-min(change):.2f}" == "1.74" and "1.74 %" in text["most-features"]
+    assert abs(max(change) - 1.78) < 0.05 and "1.78 %" in text["most-features"]  # the paper's own rounding
+    assert (57 / 58) ** 58 > 1 / 3 and "more than a third" in text["evenly"]
+
+
+def test_what_the_errata_say_of_the_appendix_is_so() -> None:
+    """Slope 1 with intercept 4 needs much noise and centred x; squaring makes nothing convex."""
+    generator = torch.Generator().manual_seed(0)
+    x = 10 * torch.rand(2000, generator=generator, dtype=torch.float64)
+    noise = 2 * torch.rand(2000, generator=generator, dtype=torch.float64) - 1
+    little = lines.best_line(x, 3 * x + 4 + noise, lam=1.0)
+    assert abs(little.slope - 3) < 0.1
+    much = lines.best_line(x, 3 * x + 4 + 20 * noise, lam=1.0)
+    assert math.isclose(much.slope, 1.0) and abs(much.intercept - 14) < 0.6
+    x = x - x.mean()
+    centred = lines.best_line(x, 3 * x + 4 + 20 * noise, lam=1.0)
+    assert math.isclose(centred.slope, 1.0) and abs(centred.intercept - 4) < 0.6
+    k = torch.tensor([-6.0, 0.0, 6.0], dtype=torch.float64)
+    low, middle, high = lai.lai_factor(k, 36.0, base="mse").tolist()
+    assert low == high < middle  # two minima, so not convex
+
+
+# --- glossary --------------------------------------------------------------------------------------------------
+
+
+def glossary() -> dict[str, str]:
+    body = re.search(r"```\{glossary\}\n:sorted:\n\n(.*?)```", page("glossary"), re.DOTALL)
+    assert body
+    entries = re.split(r"\n\n(?=\S)", body[1].strip())
+    return {entry.partition("\n")[0]: " ".join(entry.partition("\n")[2].split()) for entry in entries}
+
+
+def test_terms_that_pages_refer_to_are_defined() -> None:
+    terms = {term.lower() for term in glossary()}
+    assert len(terms) == len(glossary()) >= 50
+    lost = {(name, term) for name, text in texts().items() for term in roles(text, "term") if term.lower() not in terms}
+    assert lost == set()
+
+
+@pytest.mark.parametrize("term", glossary())
+def test_a_definition_is_short(term: str) -> None:
+    text = glossary()[term]
+    words = re.sub(r"\{[\w:]+\}`(.*?)(?: ?<[^>]*>)?`", r"\1", text).split()
+    assert 4 <= len(words) <= 75
+    sentences = re.findall(r"[.!?](?:\s|$)", re.sub(r"\{[\w:]+\}`[^`]*`", "x", text))
+    assert 1 <= len(sentences) <= 4  # three, and where to read on
+
+
+def test_what_a_student_needs_is_in_the_glossary() -> None:
+    needed = """boundary; Lai factor; Lai MAE; Lai MSE; Lai batch; Lai Training; double backpropagation; total least squares;
+        sum trick; coupling of samples; precise statistics; sensitivity; output variance; paired difference;
+        bootstrap interval; adherence; surrogate; published protocol; sound protocol; subgradient; tie; kink; MAP;
+        elastic net; Hutchinson estimator; verdict; claim; seed; arm"""
+    assert {" ".join(term.split()) for term in needed.split(";")} - set(glossary()) == set()
+
+
+# --- notation --------------------------------------------------------------------------------------------------
+
+
+def rows() -> list[list[str]]:
+    found = [re.split(r" \| ", line.strip("| \n")) for line in page("notation").splitlines() if line.startswith("| ")]
+    return [row for row in found if row[0] != "symbol"]
+
+
+@functools.cache
+def names_in_use() -> set[str]:
+    """Every name that the library or a chapter gives to something: functions, parameters, attributes, columns."""
+    sources = [path.read_text(encoding="utf-8") for name in ("lai", "evidence") for path in (ROOT / name).rglob("*.py")]
+    for path in NOTEBOOKS:
+        cells = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        sources.append("\n".join(cell for cell in cells if not cell.startswith(("%", "!"))))
+    names: set[str] = set()
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                names.add(node.name)
+            elif isinstance(node, ast.arg):
+                names.add(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                names.add(node.id)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.isidentifier():
+                names.add(node.value)  # a column such as rms_k
+    return names
+
+
+def test_notation_has_one_row_for_each_symbol() -> None:
+    assert len(rows()) >= 35
+    assert [row for row in rows() if len(row) != 5 or not all(row)] == []
+    symbols = [symbol for row in rows() for symbol in row[0].split(", ") if symbol != "none"]
+    assert sorted({symbol for symbol in symbols if symbols.count(symbol) > 1}) == []
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_names_in_code_are_real(row: list[str]) -> None:
+    known = names_in_use() | set(dir(builtins)) | {"math", "sqrt", "model", "parameters", "j"}
+    for code in re.findall(r"`([^`]+)`", row[2]):
+        bare = re.sub(r"\"[^\"]*\"", "", code)
+        used = set(re.findall(r"[A-Za-z_]\w*", bare))
+        assert used and used - known == set(), code
+
+
+def test_every_symbol_says_where_it_is_defined() -> None:
+    for row in rows():
+        assert re.search(r"\{(eq|doc|py:func)\}`", row[3]), row[0]
+
+
+# --- library ---------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def documented() -> set[str]:
+    """Dotted names of what the directives of the API page make; automodule with members takes all with a docstring."""
+    names: set[str] = set()
+    module = ""
+    for line in page("api").splitlines():
+        if line.strip() == ":members:":
+            names |= {f"{module}.{name}" for name in with_docstring(module)}
+        directive = re.match(r"\.\. (?:auto)?(\w+):: (\S+)", line)
+        if directive and directive[1] in ("module", "currentmodule"):
+            module = directive[2]
+            names.add(module)
+        elif directive:
+            names.add(f"{module}.{directive[2]}")
+    return names
+
+
+def with_docstring(module: str) -> Iterator[str]:
+    """What autodoc takes of a module: its own functions and classes, or those of __all__, and explained constants."""
+    loaded = importlib.import_module(module)
+    listed = getattr(loaded, "__all__", None)
+    for name in listed or vars(loaded):
+        value = getattr(loaded, name)
+        own = listed is not None or getattr(value, "__module__", None) == module
+        if own and not name.startswith("_") and callable(value) and value.__doc__:
+            yield name
+    body = ast.parse(Path(str(loaded.__file__)).read_text(encoding="utf-8")).body
+    for node, after in itertools.pairwise(body):
+        if isinstance(node, ast.Assign | ast.AnnAssign) and isinstance(after, ast.Expr):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name):
+                yield target.id
+
+
+def modules() -> list[str]:
+    """The evidence, and what of lai is imported by name: `import lai` re-exports the rest, and the page lists it as lai's."""
+    init = ast.parse((ROOT / "lai" / "__init__.py").read_text())
+    core = {node.module for node in ast.walk(init) if isinstance(node, ast.ImportFrom) and node.level == 1}
+    found = [f"lai.{path.stem}" for path in sorted((ROOT / "lai").glob("*.py")) if path.stem not in core | {"__init__"}]
+    for path in sorted((ROOT / "evidence").rglob("*.py")):
+        whole = path.parent.name in ("data", "figures") and path.stem != "interactive"  # the folder says what is public
+        if not whole and path.stem != "__init__":
+            found.append(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    return [*found, "evidence.data", "evidence.figures"]
+
+
+def test_the_core_is_on_the_page() -> None:
+    assert {f"lai.{name}" for name in lai.__all__} - documented() == set()
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_is_on_the_page_and_complete(module: str) -> None:
+    if module == "evidence.figures.interactive":
+        pytest.importorskip("plotly")
+    assert module in documented()
+    tree = ast.parse(Path(str(importlib.import_module(module).__file__)).read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    names = {node.name for node in top if not node.name.startswith("_")}
+    assert [node.name for node in top if node.name in names and not ast.get_docstring(node)] == []
+    names |= set(getattr(importlib.import_module(module), "__all__", ()))
+    assert {f"{module}.{name}" for name in names} - documented() == set()
+
+
+def test_roles_to_the_library_lead_to_something_on_the_page() -> None:
+    for name, text in texts().items():
+        for kind in ("func", "class", "data"):
+            assert set(roles(text, f"py:{kind}")) - documented() == set(), name
+
+
+# --- the book's map --------------------------------------------------------------------------------------------
+
+
+def test_intro_names_every_chapter_in_reading_order() -> None:
+    table = re.search(r"\| chapter \|.*?\n\n", page("intro"), re.DOTALL)
+    assert table
+    assert [Path(target).name for target in roles(table[0], "doc")] == [path.stem for path in NOTEBOOKS]
+
+
+@pytest.mark.parametrize("name", ["intro", "notation", "glossary", "errata", "api", "references"])
+def test_links_of_the_reference_pages_lead_somewhere(name: str) -> None:
+    labels = set(re.findall(r"^\(([\w-]+)\)=$", "\n".join(texts().values()), re.MULTILINE))
+    equations = set(re.findall(r"\$\$ *\(([\w-]+)\)", "\n".join(texts().values())))
+    text = page(name)
+    assert [target for target in roles(text, "doc") if not exists(target)] == []
+    assert [target for target in roles(text, "ref") if target not in labels] == []
+    assert [target for target in roles(text, "eq") if target not in equations] == []

@@ -1,0 +1,99 @@
+"""The page on reproducibility: its tables are what the results say, and a doctored result is noticed."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from evidence.ledger.paper import V2_SMOOTHNESS
+from evidence.runs.protocols import PROTOCOLS
+from tools import report
+
+ROOT = Path(__file__).parents[2]
+TEXT = report.PAGE.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> list[str]:
+    """Options for a page and results of one's own."""
+    shutil.copytree(report.RESULTS, tmp_path / "results")
+    shutil.copy(report.PAGE, tmp_path / "page.md")
+    return ["--page", str(tmp_path / "page.md"), "--results", str(tmp_path / "results")]
+
+
+def test_the_page_is_up_to_date_and_uses_every_table(capsys: pytest.CaptureFixture) -> None:
+    assert report.main(["--check"]) == 0, capsys.readouterr().out
+    assert [name for name, _ in report.blocks(TEXT)] and {name for name, _ in report.blocks(TEXT)} == set(report.BLOCKS)
+
+
+def test_a_doctored_result_is_noticed_and_written(
+    copy: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    path = tmp_path / "results" / "smoothness.csv"
+    table = pd.read_csv(path)
+    table.loc[(table["arm"] == "λ = 0.001") & (table["protocol"] == "sound"), "rmse"] += 0.1
+    table.to_csv(path, index=False)
+    about = json.loads((tmp_path / "results" / "lists.json").read_text())
+    about["cpu_seconds"]["sound"]["λ = 1, λ₈ = 0.1, α = 0.1"] += 1000  # of runs that no other table has
+    (tmp_path / "results" / "lists.json").write_text(json.dumps(about))
+    assert report.main(["--check", *copy]) == 1
+    assert "results, costs is out of date" in capsys.readouterr().out
+    assert report.main(["--write", *copy]) == 0 and report.main(["--check", *copy]) == 0
+    changed = (tmp_path / "page.md").read_text().splitlines()
+    assert len(set(changed) ^ set(TEXT.splitlines())) == 6  # three lines, old and new: costs have a sum
+
+
+def test_a_line_against_the_arithmetic_by_hand() -> None:
+    table = pd.read_csv(report.RESULTS / "smoothness.csv").query("protocol == 'corrected'")
+    rmse = table.pivot(index="seed", columns="arm", values="rmse")
+    (line,) = [line for line in TEXT.splitlines() if "RMSE, λ = 0.001 less MSE" in line and "smoothness" in line]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert float(cells[2]) == pytest.approx(V2_SMOOTHNESS[1e-3][0] - V2_SMOOTHNESS[None][0], abs=5e-4)
+    mean, low, high = map(float, re.findall(r"[+-]\d\.\d+", cells[3 + list(PROTOCOLS).index("corrected")]))
+    assert mean == pytest.approx((rmse["λ = 0.001"] - rmse["MSE"]).mean(), abs=5e-4) and low <= mean <= high
+
+
+def test_shares_are_means_of_paired_ratios() -> None:
+    runs = pd.DataFrame({"arm": ["a", "MSE", "MSE", "a"], "seed": [0, 0, 1, 1], "s_8": [1.0, 2.0, 4.0, 3.0]})
+    np.testing.assert_allclose(report.share("s_8", "a")(runs), [-0.5, -0.25])
+
+
+def test_a_shared_run_is_counted_once(tmp_path: Path) -> None:
+    for name in report.EXPERIMENTS:
+        runs = {"protocol": "sound", "arm": ["MSE", "λ = 0.1" if name != "sampling" else "λ = 0.1, α = 0.5"]}
+        pd.DataFrame({**runs, "alpha": [0.0, 0.5], "seed": 0}).to_csv(tmp_path / f"{name}.csv", index=False)
+        seconds = {"sound": {"MSE": 5.0, str(runs["arm"][1]): 15.0}}
+        about = {"cpu_seconds": seconds, "epochs": "5" if name in ("strength", "sampling") else "2"}
+        about |= {"wall_seconds_of_last_call": 90, "tables_of_last_call": [name], "peak_mb": 9, "device": "cpu"}
+        (tmp_path / f"{name}.json").write_text(json.dumps(about))
+    *_, last, _, calls = report.costs(tmp_path).splitlines()
+    assert "| all, each run once | 0 | 0 | 40 |" in last
+    assert calls.count("2 min") == 5
+
+
+def test_mse_runs_of_two_protocols_are_one(tmp_path: Path) -> None:
+    runs = pd.DataFrame({"protocol": ["published"] * 2 + ["corrected"] * 2, "arm": ["MSE", "λ = 0.1"] * 2, "seed": 0})
+    for name in report.EXPERIMENTS:
+        runs.assign(alpha=[0.0, 0.5] * 2).to_csv(tmp_path / f"{name}.csv", index=False)
+        seconds = {"published": {"MSE": 5.0, "λ = 0.1": 15.0}, "corrected": {"MSE": 5.0, "λ = 0.1": 25.0}}
+        about = {"cpu_seconds": seconds, "epochs": "2", "peak_mb": 9, "device": "cpu"}
+        about |= {"wall_seconds_of_last_call": 90, "tables_of_last_call": list(report.EXPERIMENTS)}
+        (tmp_path / f"{name}.json").write_text(json.dumps(about))
+    *_, last, _, calls = report.costs(tmp_path).splitlines()
+    assert "| all, each run once | 20 | 25 | 0 |" in last and calls.count("2 min") == 1
+
+
+def test_links_and_commands_are_real() -> None:
+    pages = re.findall(r"\{doc\}`(?:[^`<]*<)?([^`>]+)>?`", TEXT)
+    assert pages
+    assert [name for name in pages if not list((ROOT / "book").glob(f"{name}.*"))] == []
+    from tools.reproduce import parser
+
+    for line in re.findall(r'make reproduce ARGS="([^"]*)"', TEXT):
+        parser().parse_args(line.split())
+    for name in re.findall(r"`((?:book|tools|lai)/[^`*]+|requirements.txt)`", TEXT):
+        assert (ROOT / name).exists()
