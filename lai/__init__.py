@@ -1,6 +1,6 @@
 """Lai loss: a pointwise error times max(sin θ, λ cos θ), where tan θ = k is the slope of the model.
 
-Needs torch and numpy only; :func:`lai.fit` returns a pandas table, and tqdm draws its progress bar.
+Needs torch and numpy only.
 """
 
 from .batchnorm import FixedStatistics
@@ -11,6 +11,7 @@ from .metrics import output_variance, rmse, sensitivity
 from .models import MLP, Standardize
 from .penalty import curvature_penalty
 from .schedule import LaiSchedule
+from .sweep import Sweep
 from .training import fit
 
 __version__ = "0.1.0"
@@ -21,6 +22,7 @@ __all__ = [
     "LaiLoss",
     "LaiSchedule",
     "Standardize",
+    "Sweep",
     "assert_independent_samples",
     "check_lam",
     "curvature_penalty",

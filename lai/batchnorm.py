@@ -190,6 +190,8 @@ class HandedOut(nn.Module):
             mean = h.mean(over)
             centred = h - mean.view(1, -1, *[1] * (h.ndim - 2))
             self.seen, self.count = Moments(mean, (centred * centred).mean(over)), h.numel() // h.shape[1]
+            if self.count == 1:
+                raise ValueError("a batch of one value per channel has no variance: BatchNorm needs two or more")
         mean, var = self.seen if self.held is None else self.held  # type: ignore[misc]
         scale = (var + self.eps).rsqrt()
         shift = -mean * scale

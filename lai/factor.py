@@ -59,6 +59,8 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     if isinstance(lam, Tensor):
         if lam.dtype == torch.bool or lam.dtype.is_complex:
             raise TypeError(f"{name} has dtype {lam.dtype}: λ must be a real number")
+        if _out_of_sight(lam):
+            return lam
         values = lam.detach()
     else:
         try:
@@ -82,6 +84,11 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     if isinstance(lam, Tensor):
         return lam
     return float(values) if values.ndim == 0 else values
+
+
+def _out_of_sight(t: Tensor) -> bool:
+    """Whether torch.func or torch.compile is looking at ``t``, so that its values cannot be asked for."""
+    return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(t)
 
 
 def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") -> Tensor:

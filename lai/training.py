@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .factor import check_choice
+from .factor import BASES, check_choice
 from .gradient import assert_independent_samples, input_gradient
 from .metrics import rmse
 from .schedule import LaiSchedule, check_count
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
 Data = tuple[Tensor, Tensor]
@@ -38,7 +34,7 @@ def fit(
     first_epoch: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
     allow_coupling: bool = False,
-) -> pd.DataFrame:
+) -> dict[str, list[float]]:
     r"""Train a model with Adam, the Lai loss taking the batches or points that the schedule gives it.
 
     Parameters
@@ -77,9 +73,9 @@ def fit(
 
     Returns
     -------
-    DataFrame
-        A row an epoch: ``epoch``, ``loss`` (mean training loss), ``lai_share`` (of its points), and ``val_rmse``
-        if ``val`` was given. (Needs pandas.)
+    dict of lists, as ``pandas.DataFrame`` takes it
+        An entry an epoch: ``epoch``, ``loss`` (mean training loss), ``lai_share`` (of its points), and ``val_rmse``
+        if ``val`` was given.
 
     Raises
     ------
@@ -102,23 +98,19 @@ def fit(
     >>> history = lai.fit(model, (x, y), criterion=lai.LaiLoss(lam=0.5), device="cpu",
     ...                   schedule=lai.LaiSchedule(0.25, pretrain_epochs=2),
     ...                   epochs=4, batch_size=32, lr=0.01, seed=0)
-    >>> history["lai_share"].tolist()
+    >>> history["lai_share"]
     [0.0, 0.0, 0.25, 0.25]
     """
-    import pandas as pd
-
-    x, y = _check_data("train", train)
-    check_count("epochs", epochs)
-    check_count("first_epoch", first_epoch)
-    check_count("seed", seed)
+    x, y = check_data("train", train)
+    for name, value in (("epochs", epochs), ("first_epoch", first_epoch), ("seed", seed)):
+        check_count(name, value)
     if check_count("batch_size", batch_size, least=1) > len(x) and drop_last:
         raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(x)} samples")
-    if isinstance(lr, bool) or not isinstance(lr, int | float) or not 0 < lr < float("inf"):
-        raise ValueError(f"lr = {lr!r}: must be finite and greater than 0")
+    check_positive("lr", lr)
     where = resolve_device(device)
     model.to(where)
     x, y = x.to(where), y.to(where)
-    held_out = None if val is None else tuple(t.to(where) for t in _check_data("val", val))
+    held_out = None if val is None else tuple(t.to(where) for t in check_data("val", val))
     plain = _check_criterion(criterion, schedule, allow_coupling)
     if isinstance(criterion, nn.Module):
         criterion.to(where)
@@ -128,40 +120,37 @@ def fit(
     for group in optimizer.param_groups:
         group["lr"] = lr
     model.train()
+    starts = batch_starts(len(x), batch_size, drop_last=drop_last)
+    sizes = [min(batch_size, len(x) - s) for s in starts]
+    history: dict[str, list[float]] = {name: [] for name in ("epoch", "loss", "lai_share")}
+    if held_out is not None:
+        history["val_rmse"] = []
     cuda = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.enable_grad():
         _rehearse(model, x, y, held_out, criterion)
         if criterion is not None and not allow_coupling and len(x) > 1:
             assert_independent_samples(model, x)
-
-        starts = batch_starts(len(x), batch_size, drop_last=drop_last)
-        sizes = [min(batch_size, len(x) - s) for s in starts]
-        rows: list[dict[str, float]] = []
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
             own_seed, order = batch_order(seed, epoch, len(x))
             _seed(own_seed, where)
-            xs, ys = x[order.to(where)], y[order.to(where)]
-            plan = _plan(schedule, criterion, epoch, sizes)
+            order = order.to(where)
+            batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
+            plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
             total = torch.zeros((), device=where)
-            for b, (start, size, chosen) in enumerate(zip(starts, sizes, plan, strict=True)):
-                xb, yb = xs[start : start + size], ys[start : start + size]
+            for b, ((xb, yb), chosen) in enumerate(zip(batches, plan)):  # noqa: B905 drop_last leaves one batch out
                 loss, k = _batch_loss(model, xb, yb, criterion, plain, chosen)
                 if not torch.isfinite(loss):
                     _refuse_loss(loss, epoch, b, criterion, k)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
-                total += loss.detach() * size
-            row = {
-                "epoch": epoch,
-                "loss": float(total) / sum(sizes),
-                "lai_share": sum(map(len, plan)) / sum(sizes),
-            }
+                total += loss.detach() * len(xb)
+            history["epoch"].append(epoch)
+            history["loss"].append(float(total) / sum(sizes))
+            history["lai_share"].append(sum(map(len, plan)) / sum(sizes))
             if held_out is not None:
-                row["val_rmse"] = rmse(model, *held_out)
-            rows.append(row)
-    columns = ["epoch", "loss", "lai_share"] + ([] if held_out is None else ["val_rmse"])
-    return pd.DataFrame(rows, columns=columns)
+                history["val_rmse"].append(rmse(model, *held_out))
+    return history
 
 
 def batch_starts(n: int, batch_size: int, *, drop_last: bool) -> range:
@@ -199,12 +188,8 @@ def _with_bar(epochs: range, progress: bool) -> Iterable[int]:
     return tqdm(epochs, unit="epoch")
 
 
-def _plan(
-    schedule: LaiSchedule | None, criterion: Criterion | None, epoch: int, sizes: list[int]
-) -> list[range | Tensor]:
+def lai_points(schedule: LaiSchedule | None, epoch: int, sizes: list[int]) -> list[range | Tensor]:
     """The Lai points of each batch: all of them (a range), none, or some (indices)."""
-    if criterion is None:
-        return [range(0)] * len(sizes)
     if schedule is None:
         return [range(n) for n in sizes]
     if schedule.sampling == "points":
@@ -217,12 +202,12 @@ def _batch_loss(
     x: Tensor,
     y: Tensor,
     criterion: Criterion | None,
-    plain: Criterion,
+    plain: Callable[[Tensor, Tensor], Tensor],
     chosen: range | Tensor,
 ) -> tuple[Tensor, Tensor | None]:
     """The batch's mean loss, and the slopes that went into it."""
     if criterion is None or len(chosen) == 0:
-        return plain(model(x), y, x), None
+        return plain(model(x), y), None
     if len(chosen) == len(x):
         return _lai_batch(model, x, y, criterion)
     assert isinstance(chosen, Tensor)
@@ -231,7 +216,7 @@ def _batch_loss(
     rest[chosen] = False
     inside, outside = chosen.to(x.device), rest.nonzero().flatten().to(x.device)
     lai, k = _lai_batch(model, x[inside], y[inside], criterion)
-    other = plain(model(x[outside]), y[outside], x)
+    other = plain(model(x[outside]), y[outside])
     share = len(chosen) / len(x)
     return share * lai + (1 - share) * other, k
 
@@ -243,15 +228,20 @@ def _lai_batch(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> 
     return criterion(output, y, k), k.detach()
 
 
-def _mse(input: Tensor, target: Tensor, _: Tensor) -> Tensor:
-    return nn.functional.mse_loss(input, target)
+def plain_loss(base: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss, over a batch, that the Lai loss of this base weighs."""
+    check_choice("base", base, BASES)
+    return nn.functional.l1_loss if base == "mae" else nn.functional.mse_loss
 
 
-def _mae(input: Tensor, target: Tensor, _: Tensor) -> Tensor:
-    return nn.functional.l1_loss(input, target)
+def check_positive(name: str, value: float) -> float:
+    """``value`` if it is a finite number greater than 0, else ``ValueError``."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} = {value!r}: must be finite and greater than 0")
+    return value
 
 
-def _check_data(name: str, data: Data) -> Data:
+def check_data(name: str, data: Data) -> Data:
     try:
         x, y = data
     except (TypeError, ValueError):
@@ -266,17 +256,19 @@ def _check_data(name: str, data: Data) -> Data:
     return x.detach(), y.detach()
 
 
-def _check_criterion(criterion: Criterion | None, schedule: LaiSchedule | None, allow_coupling: bool) -> Criterion:
+def _check_criterion(
+    criterion: Criterion | None, schedule: LaiSchedule | None, allow_coupling: bool
+) -> Callable[[Tensor, Tensor], Tensor]:
     """The plain loss that goes with ``criterion``, or an error if it cannot be averaged over a batch."""
     base = getattr(criterion, "base", "mse")
-    check_choice("criterion.base", base, ("mse", "mae"))
+    check_choice("criterion.base", base, BASES)
     check_choice("criterion.reduction", getattr(criterion, "reduction", "mean"), ("mean",))
     if criterion is not None and allow_coupling and schedule is not None and schedule.sampling == "points":
         raise ValueError(
             "schedule.sampling = 'points': the sampled points take a pass of their own, so with allow_coupling they "
             "would be mixed among themselves; use sampling='batches'"
         )
-    return _mae if base == "mae" else _mse
+    return plain_loss(base)
 
 
 def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:

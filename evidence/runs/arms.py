@@ -15,11 +15,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence.runs.old.compiled import Network, takes
-from evidence.runs.old.stack import Lane, Stack, adam, branch, fit_stack
 from lai.factor import check_choice, check_lam
 from lai.models import MLP
 from lai.schedule import LaiSchedule, check_count
+from lai.sweep import Sweep
 from lai.training import resolve_device
 
 from .parallel import run_parallel
@@ -144,8 +143,7 @@ def train_arms(
     pretrain_epochs, epochs : int
         Before and after the arms part.
     device
-        As in :func:`lai.fit`. On a GPU all runs of a protocol are trained in one tensor program (:mod:`evidence.runs.old.stack`), on a
-        CPU one after another by a compiled loop (:mod:`evidence.runs.old.compiled`) where the network is of a kind that it takes.
+        As in :func:`lai.fit`.
     n_jobs : int, optional
         Processes, as in :func:`evidence.runs.parallel.run_parallel`; results do not depend on it.
     store : CellStore, optional
@@ -184,11 +182,16 @@ def train_arms(
     cells = dict.fromkeys(
         cell(protocol, arm, seed) for seed in chosen for protocol in wanted for arm in wanted[protocol]
     )
-    missing = [one for one in cells if store is None or store.get(one.settings(data, where)) is None]
-    jobs = [_Job(data, together, where, store) for together in _grouped(missing, data.train.x, where)]
+    kept = {} if store is None else {one: store.get(one.settings(data, where)) for one in cells}
+    jobs: dict[Any, list[Cell]] = {}
+    for (twin, seed, *_), group in _side_by_side(cells).items():
+        # A group is trained whole: in other company a network's last bits would differ.
+        if any(kept.get(one) is None for one in group):
+            jobs.setdefault((twin, seed), []).extend(group)
+    calls = [_Job(data, tuple(group), where, store) for group in jobs.values()]
     made: dict[Cell, dict[str, Any]] = {}
     for results in run_parallel(
-        _run, [(j,) for j in jobs], n_jobs=n_jobs, progress=progress, costs=[j.cost for j in jobs]
+        _run, [(job,) for job in calls], n_jobs=n_jobs, progress=progress, costs=[job.cost for job in calls]
     ):
         made |= results
     parts: tuple[list, list, list] = ([], [], [])
@@ -198,7 +201,7 @@ def train_arms(
             name = f"{arm.name}, α = {arm.alpha:g}" if several and arm != MSE else arm.name
             for seed in chosen:
                 run = cell(protocol, arm, seed)
-                result = made.get(run) or (store.get(run.settings(data, where)) if store is not None else None)
+                result = made.get(run) or kept.get(run)
                 assert result is not None  # noqa: S101
                 key = {"protocol": protocol, "arm": name, "seed": seed}
                 lams = {"lam": arm.base, "lam_8": arm.last, "alpha": arm.alpha, "seed": seed}
@@ -255,8 +258,17 @@ class Cell:
         }
 
 
+def _side_by_side(cells: Iterable[Cell]) -> dict[Any, list[Cell]]:
+    """Cells that one sweep trains: of one seed and protocol, with the Lai loss on the same batches."""
+    groups: dict[Any, list[Cell]] = {}
+    for cell in cells:
+        key = plain_twin(cell.protocol), cell.seed, cell.protocol, cell.arm == MSE, cell.arm.alpha
+        groups.setdefault(key, []).append(cell)
+    return groups
+
+
 class _Job(NamedTuple):
-    """Runs of one protocol and one length, for one process."""
+    """Runs that share their pre-training, for one process."""
 
     data: Housing
     cells: tuple[Cell, ...]
@@ -265,25 +277,9 @@ class _Job(NamedTuple):
 
     @property
     def cost(self) -> float:
-        """Roughly, in plain steps: a Lai step costs about two."""
+        """Roughly, in plain steps: a Lai step costs about two and a half."""
         first = self.cells[0]
-        return first.pretrain_epochs + first.epochs * sum(1 + cell.arm.alpha for cell in self.cells)
-
-
-def _grouped(cells: Sequence[Cell], x: Tensor, device: str) -> list[tuple[Cell, ...]]:
-    """Cells that one process should train: on a CPU those that share their pre-training, on a GPU all of a protocol."""
-    groups: dict[Any, list[Cell]] = {}
-    for cell in cells:
-        if not _one_by_one(PROTOCOLS[cell.protocol].model(x, cell.seed), device):
-            key: Any = cell.protocol
-        else:
-            key = (cell.protocol, cell.seed) if cell.pretrain_epochs else cell
-        groups.setdefault(key, []).append(cell)
-    return [tuple(group) for group in groups.values()]
-
-
-def _one_by_one(model: MLP, device: str) -> bool:
-    return torch.device(device).type == "cpu" and takes(model)
+        return first.pretrain_epochs + first.epochs * sum(1 + 1.5 * cell.arm.alpha for cell in self.cells)
 
 
 def _run(job: _Job) -> dict[Cell, dict[str, Any]]:
@@ -316,71 +312,68 @@ class TrainedCell(NamedTuple):
 
 
 def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> Iterator[TrainedCell]:
-    """Train runs of one protocol and one length, and give each as it ends.
+    """Train runs of one network and one length, and give each as it ends.
+
+    Runs of a seed share their pre-training; those with Lai batches at the same places are trained side by side
+    (:class:`lai.Sweep`).
 
     Parameters
     ----------
     data : Housing
         From :func:`evidence.data.load_housing`.
     cells : sequence of Cell
-        At least one; they differ in arm and seed alone.
+        At least one; they differ in seed, arm and slope alone.
     device : str
 
     Source: paper, version 2, section 6.1, for the form.
     """
     first = cells[0]
-    if any(replace(cell, arm=first.arm, seed=first.seed) != first for cell in cells):
-        raise ValueError("cells differ in more than arm and seed")
+    if any(_kind(cell) != _kind(first) for cell in cells):
+        raise ValueError("cells differ in more than seed, arm and slope")
+    on_device = _on(data, torch.device(device))
+    train, val = (on_device.train.x, on_device.train.y), (on_device.val.x, on_device.val.y)
+    recipe, before, after = PROTOCOLS[first.protocol], first.pretrain_epochs, first.epochs
     options: dict[str, Any] = {
-        "batch_size": min(PROTOCOLS[first.protocol].batch_size, len(data.train.x)),
-        "pretrain_epochs": first.pretrain_epochs,
+        "batch_size": min(recipe.batch_size, len(data.train.x)),
+        "drop_last": True,
+        "val": val,
         # Two hundred points are enough to draw a curve, and validating takes time.
-        "validate_every": max(1, (first.pretrain_epochs + first.epochs) // 100),
+        "validate_every": max(1, (before + after) // 100),
     }
-    alone = _one_by_one(PROTOCOLS[first.protocol].model(data.train.x, first.seed), device)
-    return (_train_alone if alone else _train_together)(_on(data, torch.device(device)), cells, options)
-
-
-def _train_alone(data: Housing, cells: Sequence[Cell], options: dict[str, Any]) -> Iterator[TrainedCell]:
-    """One network after another, each by the compiled loop."""
-    train, val = (data.train.x, data.train.y), (data.val.x, data.val.y)
-    recipe, pretrain_epochs, epochs = PROTOCOLS[cells[0].protocol], cells[0].pretrain_epochs, cells[0].epochs
-    # So that the loop is compiled, or loaded, before the clock starts.
-    Network(recipe.model(data.train.x, 0), recipe.lr).gradients(data.train.x[:2], data.train.y[:2], Lane(0))
     for seed in dict.fromkeys(cell.seed for cell in cells):
         own = [cell for cell in cells if cell.seed == seed]
         started = time.process_time()
-        trunk = Network(recipe.model(data.train.x, seed), recipe.lr)
-        before = trunk.fit(train, Lane(seed), epochs=pretrain_epochs, val=val, **options)
+        trunk = Sweep([recipe.model(data.train.x, seed)], lr=recipe.lr, device=device)
+        curve = _points(trunk.fit(train, lams=[None], epochs=before, seed=seed, **options), 0)
         shared = (time.process_time() - started) / len(own)
-        for cell in own:
+        for group in _side_by_side(own).values():
             started = time.process_time()
-            network, lane = trunk.copy(), Lane(seed, cell.arm.lam, cell.arm.alpha)
-            last: dict[str, Any] = {"epochs": epochs, "first_epoch": pretrain_epochs, "slope": recipe.slope}
-            curve = before + network.fit(train, lane, val=val, **last, **options)
-            points = [epoch for epoch, _ in curve], [error for _, error in curve]
-            yield TrainedCell(cell, network.model(), points, shared + time.process_time() - started)
+            sweep = trunk.branch([0] * len(group))
+            history = sweep.fit(
+                train,
+                lams=[cell.arm.lam for cell in group],
+                schedule=LaiSchedule(group[0].arm.alpha, pretrain_epochs=before, seed=seed),
+                first_epoch=before,
+                epochs=after,
+                seed=seed,
+                slope=PROTOCOLS[group[0].protocol].slope,
+                **options,
+            )
+            seconds = shared + (time.process_time() - started) / len(group)
+            for i, (cell, model) in enumerate(zip(group, sweep.models(), strict=True)):
+                epochs, errors = _points(history, i)
+                yield TrainedCell(cell, model, (curve[0] + epochs, curve[1] + errors), seconds)  # type: ignore[arg-type]
 
 
-def _train_together(data: Housing, cells: Sequence[Cell], options: dict[str, Any]) -> Iterator[TrainedCell]:
-    """All networks in one stack, of any kind that it takes and on any device."""
-    train, val = (data.train.x, data.train.y), (data.val.x, data.val.y)
-    recipe, pretrain_epochs, epochs = PROTOCOLS[cells[0].protocol], cells[0].pretrain_epochs, cells[0].epochs
-    started = time.process_time()
-    seeds = list(dict.fromkeys(cell.seed for cell in cells))
-    on_cpu = data.train.x.cpu()  # where the scaling of the features is computed, whatever trains
-    trunk = Stack([recipe.model(on_cpu, seed) for seed in seeds]).to(data.train.x.device)
-    state = adam(trunk, recipe.lr)
-    first = fit_stack(trunk, state, train, [Lane(seed) for seed in seeds], epochs=pretrain_epochs, val=val, **options)
-    lanes = [Lane(cell.seed, cell.arm.lam, cell.arm.alpha) for cell in cells]
-    stack, state = branch(trunk, state, [seeds.index(cell.seed) for cell in cells])
-    last: dict[str, Any] = {"epochs": epochs, "first_epoch": pretrain_epochs, "slope": recipe.slope}
-    history = fit_stack(stack, state, train, lanes, val=val, **last, **options)
-    seconds = (time.process_time() - started) / len(cells)
-    for i, (cell, model) in enumerate(zip(cells, stack.models(), strict=True)):
-        parts = first[first["lane"] == seeds.index(cell.seed)], history[history["lane"] == i]
-        points = [value for part in parts for value in part["epoch"]], [e for part in parts for e in part["val_rmse"]]
-        yield TrainedCell(cell, model, points, seconds)
+def _kind(cell: Cell) -> tuple[str, int, int]:
+    return plain_twin(cell.protocol), cell.pretrain_epochs, cell.epochs
+
+
+def _points(history: dict[str, list[Any]], network: int) -> tuple[list[int], list[float]]:
+    """The validated epochs of one network, and its errors there."""
+    rows = zip(history["epoch"], history["network"], history["val_rmse"], strict=True)
+    points = [(epoch, error) for epoch, i, error in rows if i == network and error is not None]
+    return [epoch for epoch, _ in points], [error for _, error in points]
 
 
 def _peak_mb() -> int:

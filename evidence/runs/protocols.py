@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from evidence.runs.old.stack import Slope
+from lai.batchnorm import Slope
 from lai.models import MLP
 
 
@@ -25,8 +25,8 @@ class Protocol:
         Adam's step size.
     batch_size : int
         The last, short batch of an epoch is dropped.
-    slope : "summed" or "true"
-        What stands for k in the Lai loss, as in :func:`evidence.runs.old.stack.fit_stack`.
+    slope : "summed" or "own"
+        What stands for k in the Lai loss, as in :meth:`lai.Sweep.fit`.
 
     Source: ours; the search behind "published" has a chapter.
     """
@@ -74,7 +74,7 @@ PROTOCOLS = {
             norm="batch",
             standardize=False,
             lr=1e-4,
-            slope="true",
+            slope="own",
         ),
         Protocol(
             name="sound",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -14,17 +15,17 @@ from typing import Any
 # What a run is computed with, from the repository's root. The data's values have a digest of their own in a cell's settings.
 IN_RESULTS = (
     "evidence/runs/arms.py",
-    "evidence/runs/old/by_hand.py",
-    "evidence/runs/old/compiled.py",
-    "evidence/runs/old/stack.py",
     "evidence/runs/parallel.py",
     "evidence/runs/protocols.py",
     "evidence/runs/readout.py",
+    "lai/batchnorm.py",
     "lai/factor.py",
     "lai/gradient.py",
+    "lai/loss.py",
     "lai/metrics.py",
     "lai/models.py",
     "lai/schedule.py",
+    "lai/sweep.py",
     "lai/training.py",
 )
 
@@ -32,7 +33,7 @@ IN_RESULTS = (
 class CellStore:
     """A folder with one JSON file for each finished cell, named by a digest of all that determines it.
 
-    The digest covers the cell's settings, the versions of torch, numpy and numba, and the sources that computed it, so a
+    The digest covers the cell's settings, the versions of torch and numpy, and the sources that computed it, so a
     changed setting or a changed source finds nothing and computes anew. A file appears whole or not at all.
 
     Parameters
@@ -87,6 +88,15 @@ def fingerprint() -> dict[str, str]:
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[2]
     for name in IN_RESULTS:
-        digest.update((root / name).read_bytes())
-    others = {name: version(name).split("+")[0] for name in ("torch", "numpy", "numba")}
+        digest.update(_what_computes((root / name).read_text(encoding="utf-8")).encode())
+    others = {name: version(name).split("+")[0] for name in ("torch", "numpy")}
     return {**others, "lai": digest.hexdigest()[:16]}
+
+
+def _what_computes(source: str) -> str:
+    """A module without its comments, docstrings and layout, which change no result."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+            del node.body[0]
+    return ast.dump(tree)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from evidence.runs.old.stack import Lane, Stack, adam, branch, fit_stack
 from lai.factor import check_lam
 from lai.gradient import value_and_input_gradient
 from lai.metrics import output_variance, rmse
 from lai.schedule import LaiSchedule, Sampling, check_count
+from lai.sweep import Sweep
 from lai.training import resolve_device
 
 from .parallel import run_parallel
@@ -123,43 +123,42 @@ def _one_seed(
 ) -> pd.DataFrame:
     train = (data.train.x[:rows].to(device), data.train.y[:rows].to(device))
     val, x_test = (data.val.x.to(device), data.val.y.to(device)), data.test.x.to(device)
-    first = Stack([PROTOCOLS["sound"].model(train[0], seed)]).to(device)
-    trunk, trunk_state = branch(first, adam(first, lr), [0])
-    fit_stack(trunk, trunk_state, train, [Lane(seed)], epochs=pretrain_epochs, batch_size=batch_size)
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": True}
+    first = Sweep([PROTOCOLS["sound"].model(train[0], seed)], lr=lr, device=device)
+    trunk = first.branch([0])
+    trunk.fit(train, lams=[None], epochs=pretrain_epochs, **options)
     parts = []
     for late in pretrained:
-        # Arms that need second derivatives at every step have a stack of their own, so that the others do not pay.
-        lanes = [Lane(seed)] if late == pretrained[0] else []
-        lanes += [Lane(seed, lam, alpha, kind) for kind in samplings for alpha, lam in pairs]
-        always = [lane for lane in lanes if lane.lam is not None and (lane.sampling == "points" or lane.alpha > 0.5)]
-        for group in ([lane for lane in lanes if lane not in always], always):
-            if not group:
-                continue
-            start, state = (trunk, trunk_state) if late else (first, adam(first, lr))
-            arms, arms_state = branch(start, state, [0] * len(group))
-            done = pretrain_epochs if late else 0
-            fit_stack(
-                arms,
-                arms_state,
+        done = pretrain_epochs if late else 0
+        share = epochs / (pretrain_epochs + epochs) if late else 1.0
+        # Arms of one α have their Lai batches at the same places: they are trained side by side.
+        groups: list[tuple[Sampling, float, list[float | None]]] = [("batches", 0.0, [None])] * (late == pretrained[0])
+        groups += [
+            (kind, alpha, [lam for a, lam in pairs if a == alpha])
+            for kind in samplings
+            for alpha in dict.fromkeys(alpha for alpha, _ in pairs)
+        ]
+        for kind, alpha, lams in groups:
+            arms = (trunk if late else first).branch([0] * len(lams))
+            arms.fit(
                 train,
-                group,
-                epochs=pretrain_epochs + epochs - done,
-                batch_size=batch_size,
+                lams=lams,
+                schedule=LaiSchedule(alpha, pretrain_epochs=done, sampling=kind, seed=seed),
                 first_epoch=done,
-                pretrain_epochs=done,
+                epochs=pretrain_epochs + epochs - done,
+                **options,
             )
-            share = epochs / (pretrain_epochs + epochs) if late else 1.0
             parts += [
                 {
-                    "alpha": 0.0 if lane.lam is None else lane.alpha,
-                    "lam": math.nan if lane.lam is None else lane.lam,
-                    "sampling": lane.sampling,
+                    "alpha": alpha,
+                    "lam": math.nan if lam is None else lam,
+                    "sampling": kind,
                     "pretrained": late,
                     "seed": seed,
-                    "lai_share": 0.0 if lane.lam is None else lane.alpha * share,
+                    "lai_share": alpha * share,
                     **_read(model, val, x_test),
                 }
-                for lane, model in zip(group, arms.models(), strict=True)
+                for lam, model in zip(lams, arms.models(), strict=True)
             ]
     return pd.DataFrame(parts)
 
