@@ -259,11 +259,17 @@ class Cell:
 
 
 def _side_by_side(cells: Iterable[Cell]) -> dict[Any, list[Cell]]:
-    """Cells that one sweep trains: of one seed and protocol, with the Lai loss on the same batches."""
+    """Cells that one sweep trains: of one seed and protocol, with the Lai loss on the same batches.
+
+    MSE goes with the arms that seldom differ from it, if there are any.
+    """
+    alphas: dict[Any, list[float]] = {}
+    for cell in cells:
+        alphas.setdefault((cell.seed, cell.protocol), []).append(cell.arm.alpha)
     groups: dict[Any, list[Cell]] = {}
     for cell in cells:
-        key = plain_twin(cell.protocol), cell.seed, cell.protocol, cell.arm == MSE, cell.arm.alpha
-        groups.setdefault(key, []).append(cell)
+        alpha = cell.arm.alpha or min((a for a in alphas[cell.seed, cell.protocol] if 0 < a < 0.5), default=0.0)
+        groups.setdefault((plain_twin(cell.protocol), cell.seed, cell.protocol, alpha), []).append(cell)
     return groups
 
 
@@ -352,7 +358,7 @@ def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> It
             history = sweep.fit(
                 train,
                 lams=[cell.arm.lam for cell in group],
-                schedule=LaiSchedule(group[0].arm.alpha, pretrain_epochs=before, seed=seed),
+                schedule=LaiSchedule(max(cell.arm.alpha for cell in group), pretrain_epochs=before, seed=seed),
                 first_epoch=before,
                 epochs=after,
                 seed=seed,
