@@ -84,6 +84,8 @@ def fit(
         largest \|k\|.
     RuntimeError
         If samples are not independent.
+    ModuleNotFoundError
+        For a progress bar without tqdm.
     ValueError, TypeError
         For shapes or options that make no sense, before anything is trained.
 
@@ -183,8 +185,10 @@ def resolve_device(device: str | torch.device) -> torch.device:
 def _with_bar(epochs: range, progress: bool) -> Iterable[int]:
     if not progress:
         return epochs
-    from tqdm import tqdm
-
+    try:
+        from tqdm import tqdm
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("progress = True: the bar needs tqdm; install it, or leave progress off") from error
     return tqdm(epochs, unit="epoch")
 
 

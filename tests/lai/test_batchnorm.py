@@ -110,7 +110,7 @@ def test_fit_takes_the_wrapper_and_refuses_the_model(x: Tensor) -> None:
     with pytest.raises(RuntimeError, match="not independent"):
         lai.fit(network(), (x, y), **settings)  # type: ignore[arg-type]
     history = lai.fit(FixedStatistics(network()), (x, y), **settings)  # type: ignore[arg-type]
-    assert history["lai_share"].tolist() == [1.0]
+    assert history["lai_share"] == [1.0]
 
 
 def test_a_wrong_choice_is_refused() -> None:

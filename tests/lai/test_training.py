@@ -2,6 +2,7 @@
 
 import copy
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -136,7 +137,7 @@ def test_continues_where_it_stopped() -> None:
     lai.fit(m, wave(), epochs=2, optimizer=adam, **kw)
     m, adam = copy.deepcopy((m, adam))  # an arm branches off with its optimiser's state
     history = lai.fit(m, wave(), epochs=2, first_epoch=2, optimizer=adam, **kw)
-    assert torch.equal(weights(m), weights(whole)) and history["epoch"].tolist() == [2, 3]
+    assert torch.equal(weights(m), weights(whole)) and history["epoch"] == [2, 3]
 
 
 def test_history_and_short_batches() -> None:
@@ -144,11 +145,11 @@ def test_history_and_short_batches() -> None:
     m = model()
     m.register_forward_hook(lambda _, args, out: sizes.append(len(args[0])) if m.training else None)
     history = lai.fit(m, wave(70), val=wave(20, 1), epochs=1, **OPTIONS)
-    assert sizes[-3:] == [32, 32, 6] and list(history.columns) == ["epoch", "loss", "lai_share", "val_rmse"]
+    assert sizes[-3:] == [32, 32, 6] and list(history) == ["epoch", "loss", "lai_share", "val_rmse"]
     assert history["val_rmse"][0] == pytest.approx(lai.rmse(m, *wave(20, 1)))
     lai.fit(m, wave(70), epochs=1, drop_last=True, **OPTIONS)
     assert sizes[-2:] == [32, 32]
-    assert len(lai.fit(m, wave(), epochs=0, **OPTIONS)) == 0
+    assert lai.fit(m, wave(), epochs=0, **OPTIONS) == {"epoch": [], "loss": [], "lai_share": []}
 
 
 def test_lower_lam_flattens_the_model() -> None:
@@ -268,3 +269,12 @@ def test_progress_bar_is_off_unless_asked_for(capsys: pytest.CaptureFixture) -> 
     assert capsys.readouterr().err == ""
     lai.fit(model(), wave(), epochs=1, progress=True, **OPTIONS)
     assert "epoch" in capsys.readouterr().err
+
+
+def test_a_bar_without_tqdm_is_refused_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    m = model()
+    before = weights(m)
+    with pytest.raises(ModuleNotFoundError, match="progress = True: .*needs tqdm"):
+        lai.fit(m, wave(), epochs=1, progress=True, **OPTIONS)
+    assert torch.equal(weights(m), before)

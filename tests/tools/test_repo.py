@@ -82,12 +82,12 @@ def test_importing_lai_brings_torch_and_numpy_only() -> None:
 
 
 def test_lai_imports_torch_numpy_and_itself() -> None:
-    """Inside functions as well; but lai.fit returns a pandas table, and may draw a bar."""
+    """Inside functions as well; but lai.fit may draw a bar."""
     for name, tree in modules("lai").items():
         for dotted, inside in imports(tree, "lai"):
             top = dotted.partition(".")[0]
             own = top in {"lai", "torch", "numpy"} or top in sys.stdlib_module_names
-            extra = inside and name == "lai/training.py" and top in {"pandas", "tqdm"}
+            extra = inside and name == "lai/training.py" and top == "tqdm"
             assert own or extra, f"{name} imports {dotted}"
 
 
