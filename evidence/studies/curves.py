@@ -1,42 +1,50 @@
-"""Small one-dimensional regressions, many at once: a stack of networks, each with its own data and its own λ."""
+"""Small regressions, many at once: networks side by side, each with its own data and its own λ."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from evidence.runs.old.stack import Stack
-from lai.factor import BASES, Base, check_choice, check_lam, unchecked_factor
+from lai.factor import BASES, Base, check_choice, check_lam
+from lai.gradient import value_and_input_gradient
+from lai.loss import lai_loss
 from lai.models import MLP
 from lai.schedule import check_count
+from lai.sweep import Network, Objective, Part, Sweep
+from lai.training import plain_loss
 
 
-def curves(stack: Stack, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and slopes of every network of a stack, without graph.
+def curves(models: Sweep | Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and slopes of every network at the same points, without graph.
 
     Parameters
     ----------
-    stack : Stack of E networks of one input
-    x : Tensor (N,), points for all of them, or (E, N), a row for each
+    models : Sweep or iterable of E Modules from (N, d) to (N,)
+    x : Tensor (N, d), or (N,) for networks of one input
 
     Returns
     -------
-    value, slope : Tensor (E, N), Tensor (E, N)
+    value, slope : Tensor (E, N), Tensor (E, N, d) or (E, N) like ``x``
         In units of y, and of y per x.
 
     Source: paper, section 3 (the tangent at a point of the curve).
 
     Examples
     --------
-    >>> stack = Stack([MLP(1, (4,), seed=seed) for seed in range(3)])
-    >>> value, slope = curves(stack, torch.linspace(-1, 1, 5))
+    >>> value, slope = curves([MLP(1, (4,), seed=seed) for seed in range(3)], torch.linspace(-1, 1, 5))
     >>> value.shape, slope.shape
     (torch.Size([3, 5]), torch.Size([3, 5]))
     """
-    value, slope = _value_and_slope(stack, _rows("x", x, len(stack)))
-    return value.detach(), slope.detach()
+    if x.ndim not in (1, 2):
+        raise ValueError(f"x has shape {tuple(x.shape)}: it must be (N,) or (N, d)")
+    points = x[:, None] if x.ndim == 1 else x
+    networks = models.models() if isinstance(models, Sweep) else models
+    found = [value_and_input_gradient(model, points, create_graph=False) for model in networks]
+    value, slope = (torch.stack(part) for part in zip(*found, strict=True))
+    return value, slope.reshape(len(value), *x.shape)
 
 
 def fit_curves(
@@ -48,11 +56,10 @@ def fit_curves(
     base: Base = "mse",
     steps: int,
     lr: float = 0.01,
-) -> Stack:
+) -> Sweep:
     """Train networks of one input, each on its own Lai loss, by Adam on all of its points.
 
-    Each takes the path that it would take alone: the stack's loss is a sum over networks, and Adam works on each
-    weight by itself.
+    Each takes the path that it would take alone.
 
     Parameters
     ----------
@@ -69,7 +76,7 @@ def fit_curves(
 
     Returns
     -------
-    Stack
+    Sweep
         The trained networks; ``.models()`` takes it apart.
 
     Raises
@@ -77,15 +84,15 @@ def fit_curves(
     ValueError, TypeError
         For a wrong λ, shape or option, before anything is trained.
     FloatingPointError
-        If the loss stops being finite.
+        If the loss of a network stops being finite.
 
     Source: paper, sections 3 and 3.1; the optimiser is ours.
 
     Examples
     --------
     >>> x = torch.linspace(-1, 1, 20)
-    >>> stack = fit_curves([MLP(1, (8,), seed=0)] * 2, x, 2 * x, [None, 0.1], steps=300)
-    >>> plain, lai = curves(stack, x)[1].mean(1)
+    >>> sweep = fit_curves([MLP(1, (8,), seed=0)] * 2, x, 2 * x, [None, 0.1], steps=300)
+    >>> plain, lai = curves(sweep, x)[1].mean(1)
     >>> bool(lai < plain)
     True
     """
@@ -93,35 +100,50 @@ def fit_curves(
     check_count("steps", steps)
     if len(lams) != len(models):
         raise ValueError(f"lams has {len(lams)} entries for {len(models)} models: give one each")
-    values = [1.0 if lam is None else check_lam(lam, n_features=1, name="lams") for lam in lams]
+    lams = [None if lam is None else float(check_lam(lam, n_features=1, name="lams")) for lam in lams]
     x, y = _rows("x", x, len(models)), _rows("y", y, len(models))
     if x.shape != y.shape:
         raise ValueError(f"x has shape {tuple(x.shape)} and y {tuple(y.shape)}: they must be the same")
-    lam = torch.tensor([float(value) for value in values], dtype=x.dtype)[:, None]
-    plain = torch.tensor([value is None for value in lams])[:, None]
-    stack = Stack(models)
-    optimizer = torch.optim.Adam((p for p in stack.parameters() if p.requires_grad), lr=lr, fused=True)
+    sweep = Sweep(models, lr=lr, device="cpu", compile=False)
+    parts = _parts(x[..., None], y, lams, base)
     for step in range(steps):
-        if plain.all():
-            value, factor = stack(x[:, None]), torch.ones(())  # no slopes needed, no second derivative paid for
-        else:
-            value, slope = _value_and_slope(stack, x)
-            factor = torch.where(plain, 1.0, unchecked_factor(slope, lam, base))
-        e = value - y
-        loss = ((e * e if base == "mse" else e.abs()) * factor).mean(1).sum()
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss became {loss.item()} at step {step}; try a smaller lr")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-    return stack
+        check_finite(sweep.step(*parts), step)
+    return sweep
 
 
-def _value_and_slope(stack: Stack, x: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().clone().requires_grad_()
-    value = stack(x[:, None])
-    # Entry (e, i) depends on x[e, i] alone, so the gradient of the sum holds every slope.
-    return value, torch.autograd.grad(value.sum(), x, create_graph=True)[0]
+def check_finite(loss: Tensor, step: int) -> None:
+    """Raise FloatingPointError if the loss (E,) of a network is not finite."""
+    if not torch.isfinite(loss).all():
+        at = int((~torch.isfinite(loss)).nonzero()[0])
+        raise FloatingPointError(f"the loss of network {at} became {loss[at].item()} at step {step}; try a smaller lr")
+
+
+def _parts(x: Tensor, y: Tensor, lams: Sequence[float | None], base: Base) -> list[Part]:
+    """Networks with a λ take the Lai loss; the others need no slopes, and do not pay for them."""
+    plain, lai = _objectives(base)
+    takers = torch.tensor([i for i, lam in enumerate(lams) if lam is not None], dtype=torch.long)
+    rest = torch.tensor([i for i, lam in enumerate(lams) if lam is None], dtype=torch.long)
+    lam = torch.tensor([lam for lam in lams if lam is not None], dtype=x.dtype)
+    parts = []
+    if len(takers):
+        parts.append(Part(lai, (x[takers], y[takers], lam), (True, True, True), takers))
+    if len(rest):
+        parts.append(Part(plain, (x[rest], y[rest]), (True, True), rest))
+    return parts
+
+
+@cache
+def _objectives(base: Base) -> tuple[Objective, Objective]:
+    error = plain_loss(base)
+
+    def plain(network: Network, x: Tensor, y: Tensor) -> Tensor:
+        return error(network(x), y)
+
+    def lai(network: Network, x: Tensor, y: Tensor, lam: Tensor) -> Tensor:
+        value, slope = network.value_and_slope(x)
+        return lai_loss(value, y, slope, lam=lam, base=base)
+
+    return plain, lai
 
 
 def _rows(name: str, t: Tensor, n: int) -> Tensor:

@@ -4,6 +4,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import lai
 from evidence import figures
@@ -22,8 +23,8 @@ def networks(n: int, activation: str = "silu") -> list[lai.MLP]:
 def test_together_is_as_alone(base: str, activation: str) -> None:
     """Against the plain loop with lai.lai_loss, one network after the other."""
     lams = [None, 0.1, 4.0]
-    stack = fit_curves(networks(3, activation), X, Y, lams, base=base, steps=30)
-    value, slope = curves(stack, X)
+    sweep = fit_curves(networks(3, activation), X, Y, lams, base=base, steps=30)
+    value, slope = curves(sweep, X)
     for i, (net, lam) in enumerate(zip(networks(3, activation), lams, strict=True)):
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
         for _ in range(30):
@@ -55,13 +56,24 @@ def test_all_plain_needs_no_slopes_and_is_the_same() -> None:
 
 
 def test_slopes_are_those_of_finite_differences() -> None:
-    stack = fit_curves(networks(2), X, Y[0], [None, None], steps=5)
-    rows = torch.stack([X, X / 2])
-    slope = curves(stack, rows)[1]
+    sweep = fit_curves(networks(2), X, Y[0], [None, None], steps=5)
+    slope = curves(sweep, X)[1]
     h = 1e-6
-    by_step = (curves(stack, rows + h)[0] - curves(stack, rows - h)[0]) / (2 * h)
+    by_step = (curves(sweep, X + h)[0] - curves(sweep, X - h)[0]) / (2 * h)
     torch.testing.assert_close(slope, by_step, rtol=1e-6, atol=1e-8)
     assert not slope.requires_grad
+
+
+def test_curves_of_several_inputs_and_of_modules() -> None:
+    """Of planes, whose slopes are their weights."""
+    planes = [nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)).double() for _ in range(3)]
+    points = torch.stack([X, X**2], dim=1)
+    value, slope = curves(planes, points)
+    for plane, height, k in zip(planes, value, slope, strict=True):
+        torch.testing.assert_close(height, plane(points).detach())
+        torch.testing.assert_close(k, plane[0].weight.detach().expand(len(X), 2))
+    with pytest.raises(ValueError, match="x has shape"):
+        curves(planes, points[None])
 
 
 def test_models_stay_as_they_are() -> None:
