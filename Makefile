@@ -10,8 +10,11 @@ PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
 # All tests of a file on one worker: they share what the file sets up. In the order of names, which has no long file last.
+SPREAD := --dist loadfile --no-loadscope-reorder
+# Each notebook once: nbval compares its verdicts with the committed ones, and the built pages are made of what it executed.
+NBVAL = $(PY) -m pytest -n 2 $(SPREAD) --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 # Three on two cores, because they often wait: for a browser, a kernel, another process.
-SPREAD := -n 3 --dist loadfile --no-loadscope-reorder
+UNIT = $(PY) -m pytest -n 3 $(SPREAD) --doctest-modules tests lai evidence
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")
@@ -28,10 +31,10 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve chapter test lint format refresh reproduce clean distclean
+.PHONY: help env book serve chapter test test-all lint format refresh reproduce clean distclean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 env: ## create or update .venv from requirements.txt
 	@command -v $(PYTHON) >/dev/null || { \
@@ -49,10 +52,13 @@ serve: book ## build the book and serve it on this machine; PORT=8000
 chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds=5"
 	@$(PY) -m tools.chapter --name "$$NAME" $(GIVEN_LAM) --params "$$PARAMS"
 
-test: env lint ## every check: lint, unit tests, notebooks, reruns, built pages
-	@echo "== unit tests, doctests, tools, reruns, built pages; nbval: every notebook runs, and its verdicts are what is committed"
-	@$(PY) -m pytest $(SPREAD) --doctest-modules --nbval-lax --nbval-current-env --nbval-cell-timeout=900 \
-	  tests lai evidence notebooks $(ARGS)
+test: env lint ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
+	@$(NBVAL)
+	@$(UNIT) -m "not long" $(ARGS)
+
+test-all: env lint ## the same with what is long or drawn at random
+	@$(NBVAL)
+	@$(UNIT) $(ARGS)
 
 lint: env ## style, types, clean notebooks
 	@echo "== lint"

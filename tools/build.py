@@ -97,6 +97,12 @@ def execution_key(notebook: Path, values: dict[str, Any], around: str) -> str:
     return digest(cells, values, around)[:20]
 
 
+def cached(book: Book, notebook: Path, around: str) -> Path:
+    """Where the cache has this notebook, executed at the book's parameters and in these surroundings; it may not exist."""
+    key = execution_key(notebook, read_values(notebook, book.lam, ""), around)
+    return book.build / "cache" / f"{notebook.stem}-{key}.ipynb"
+
+
 def execute(notebook: Path, output: Path, values: dict[str, Any]) -> str:
     """Run one notebook into the cache, in a process of its own; the error message, or nothing."""
     partial = output.with_name(f".{output.name}")
@@ -120,12 +126,11 @@ def execute_all(book: Book) -> dict[Path, Path]:
     done: dict[Path, Path] = {}
     todo: list[tuple[Path, Path, dict[str, Any]]] = []
     for notebook in book.notebooks():
-        values = read_values(notebook, book.lam, "")
-        done[notebook] = cache / f"{notebook.stem}-{execution_key(notebook, values, around)}.ipynb"
+        done[notebook] = cached(book, notebook, around)
         if done[notebook].exists():
             done[notebook].touch()  # the ones used last are kept
         else:
-            todo.append((notebook, done[notebook], values))
+            todo.append((notebook, done[notebook], read_values(notebook, book.lam, "")))
     if todo:
         print(f"running {len(todo)} of {len(done)} notebooks", flush=True)
         workers = min(2, os.cpu_count() or 1, len(todo))

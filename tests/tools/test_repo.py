@@ -169,7 +169,7 @@ def test_no_machine_paths_or_package_hosts() -> None:
 def test_documented_commands_exist(name: str) -> None:
     """Each `make x` in code, and each variable it is given, is in the Makefile."""
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     text = (ROOT / name).read_text()
     code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", text, re.DOTALL))
     for command in re.findall(r"(?:^|`)\s*(?:\w+=\S+ +)*make +([^`\n#]*)", code, re.MULTILINE):
@@ -183,7 +183,7 @@ def test_every_target_has_help() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
     assert phony
-    described = set(re.findall(r"^([a-z]+):.*## ", makefile, re.MULTILINE))
+    described = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
     assert described == set(phony[1].split())
 
 

@@ -318,6 +318,27 @@ def test_build_from_first_page_to_failure_and_back(book: Path) -> None:
     assert notebook_path.exists() and make(book).stdout.strip() == str(index)
 
 
+def test_what_nbval_executed_is_what_the_book_is_built_of(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One execution of each notebook; but not of one that fails, or whose verdict is not the committed one."""
+    monkeypatch.setenv("LAI_DATA", "none")
+    shutil.copy(ROOT / "notebooks" / "conftest.py", book / "notebooks")
+    command = [sys.executable, "-m", "pytest", "--rootdir", str(book), "--nbval-lax", "--nbval-current-env"]
+    command += ["-p", "no:cacheprovider", str(book / "notebooks")]
+
+    def nbval() -> int:
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).returncode
+
+    path = write(book / "notebooks", code="print('lam is', lam)")
+    edit(path, lambda node: node.cells[2].metadata.update(tags=["nbval-check-output"]))
+    edit(path, lambda node: node.cells[2].update(outputs=[stream("lam is 0.7\n")]))
+    assert nbval() == 1 and not (book / "_build").exists()
+    edit(path, lambda node: node.cells[2].update(outputs=[stream("lam is 0.5\n")]))
+    assert nbval() == 0
+    built = make(book)
+    assert built.returncode == 0 and "running" not in built.stdout, built.stdout + built.stderr
+    assert "lam is 0.5" in (book / "_build" / "html" / "notebooks" / "20_tiny.html").read_text()
+
+
 def test_executions_are_keyed_by_all_they_depend_on(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache must never serve numbers from before a change."""
     monkeypatch.setenv("LAI_DATA", "none")
