@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evidence.ledger.claims import LedgerError, Sources, counts, disagreements, judge, load_ledger, rewritten
-from evidence.ledger.queries import Judgement
+from evidence.ledger.views import Judgement
 from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -2,7 +2,7 @@
 
 Nobody writes a verdict. Evidence is a line that a verdict cell of a notebook has printed, or a query of
 :mod:`evidence.ledger.queries` that reads tables of results, or, where nothing can be measured, the reason why. Each piece gives a
-word; :func:`evidence.ledger.queries.combine` makes one verdict of several. The ledger's file keeps the verdicts so that they can be read and
+word; :func:`evidence.ledger.views.combine` makes one verdict of several. The ledger's file keeps the verdicts so that they can be read and
 compared, and :func:`disagreements` says where file and evidence differ.
 """
 
@@ -16,7 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .queries import QUERIES, Judgement, Results, combine
+from .queries import QUERIES
+from .views import Judgement, Results, combine
 
 VERDICTS = ("holds", "holds under conditions", "fails", "not testable")
 """The ledger's verdicts, in the order in which they are shown. "fails" also has what the seeds do not show in any view, be it
@@ -101,7 +102,7 @@ class Claim:
     ours : bool
         Whether the claim is not the paper's.
     views : str
-        Where it holds and where it does not, as the evidence says (:func:`evidence.ledger.queries.told`); empty if it has no views.
+        Where it holds and where it does not, as the evidence says (:func:`evidence.ledger.views.told`); empty if it has no views.
     """
 
     id: str
@@ -242,7 +243,7 @@ def _one_line(text: object) -> str:
 def verdict_word(text: str) -> str:
     """What a verdict in a chapter's words comes to in the ledger's; empty for a text that is no verdict.
 
-    Besides ``VERDICTS`` there is "not shown", which is for :func:`evidence.ledger.queries.combine` to weigh.
+    Besides ``VERDICTS`` there is "not shown", which is for :func:`evidence.ledger.views.combine` to weigh.
 
     Examples
     --------

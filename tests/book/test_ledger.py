@@ -33,8 +33,9 @@ from evidence.ledger.claims import (
     verdict_lines,
 )
 from evidence.ledger.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_LIST_RMSE, V2_SENSITIVITY, V2_SMOOTHNESS
-from evidence.ledger.queries import QUERIES, STABLE, Judgement, Part, Results, below, combine, some_of, told
+from evidence.ledger.queries import QUERIES, STABLE
 from evidence.ledger.tables import ADHERES, shrunken_rmse
+from evidence.ledger.views import Judgement, Part, Results, below, combine, some_of, told
 from tools import ledger
 
 ROOT = Path(__file__).parents[2]

@@ -1,0 +1,178 @@
+"""Error, variance and slopes over λ, version 1's section 4 and version 2's section 6.1, and α against λ (version 1's section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from evidence.runs.experiments import EXPERIMENTS
+
+from ..paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SMOOTHNESS
+from ..stats import judge_steps
+from ..tables import ADHERES
+from ..views import (
+    Judgement,
+    MissingResults,
+    Part,
+    Results,
+    View,
+    all_of,
+    below,
+    interval_text,
+    over_views,
+    query,
+    together,
+    within,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SIMILAR = (0.05, 0.10)
+"""How near in error and in variance two arms must be to be called similar: the paper's pair is 3.4 % and 3.6 % apart."""
+
+
+def _metric(metric: str) -> str:
+    return {"rmse": "RMSE", "variance": "variance", "rms_k": "slope"}[metric]
+
+
+def _steps(table: pd.DataFrame, metric: str, sign: int, wanted: Iterable[float | None], alpha: float) -> Judgement:
+    def part(view: View) -> tuple[str, str]:
+        lams = view.lams(wanted, alpha)
+        pairs = list(zip(lams[1:], lams, strict=False))
+        steps = [view.change(metric, (low, None, alpha), (high, None, alpha)) for low, high in pairs]
+        means = [f"{view.values(metric, lam, None, alpha).mean():.3f}" for lam in lams]
+        at = ", ".join(f"{lam:g}" for lam in lams)
+        return judge_steps(steps, sign), f"{_metric(metric)} at λ = {at}: {', '.join(means)}"
+
+    return over_views(table, part)
+
+
+def _adheres(table: pd.DataFrame, alpha: float) -> Judgement:
+    def part(view: View) -> tuple[str, str]:
+        gap = view.share("rmse", (0.1, None, alpha))
+        return within(gap, ADHERES), f"RMSE {interval_text(gap, '+.2%')} of MSE's"
+
+    return over_views(table, part)
+
+
+def _beats(table: pd.DataFrame, alpha: float) -> Judgement:
+    def part(view: View) -> tuple[str, str]:
+        gap = view.change("rmse", (0.1, None, alpha))
+        lower = f"lower in {int((gap < 0).sum())} of {len(gap)} seeds"
+        return below(gap, 0, view.beside), f"RMSE {interval_text(gap, '+.4f')} against MSE, {lower}"
+
+    return over_views(table, part)
+
+
+@query
+def v1_loss_rises(results: Results) -> Judgement:
+    """From each λ of version 1 to the next smaller one the error rises, α = 1."""
+    return _steps(results.table("strength"), "rmse", +1, V1_SMOOTHNESS, 1.0)
+
+
+@query
+def v1_var_falls(results: Results) -> Judgement:
+    """From each λ of version 1 to the next smaller one the variance falls, α = 1."""
+    return _steps(results.table("strength"), "variance", -1, V1_SMOOTHNESS, 1.0)
+
+
+@query
+def v1_adheres(results: Results) -> Judgement:
+    """At λ = 0.1 and α = 1 the error is within ``ADHERES`` of MSE's."""
+    return _adheres(results.table("strength"), 1.0)
+
+
+@query
+def v1_beats(results: Results) -> Judgement:
+    """At λ = 0.1 and α = 1 the error is below MSE's."""
+    return _beats(results.table("strength"), 1.0)
+
+
+def _moved(curves: pd.DataFrame, late: int, early: int, width: int) -> pd.DataFrame:
+    """Mean validation error of each protocol and arm over ``width`` epochs up to ``late`` and up to ``early``, from 1."""
+    epoch = curves["epoch"] + 1  # as people count them
+
+    def mean(last: int) -> pd.Series:
+        rows = curves[(epoch > last - width) & (epoch <= last)]
+        if rows.empty:
+            raise MissingResults(f"the curves have no epochs up to {last}")
+        return rows.groupby(["protocol", "arm"], sort=False)["mean"].mean()
+
+    import pandas as pd
+
+    return pd.DataFrame({"late": mean(late), "early": mean(early)})
+
+
+@query
+def v1_converged(results: Results) -> Judgement:
+    """Over the last 50 epochs every arm's mean validation error is within ``ADHERES`` of that of the 50 before."""
+    curves = results.table("strength_curves")
+    last = int(curves["epoch"].max()) + 1
+    means = _moved(curves, last, last - 50, 50)
+    parts = []
+    for protocol, moved in (means["late"] / means["early"] - 1).groupby("protocol", sort=False):
+        word = "holds" if (moved.abs() < ADHERES).all() else "fails"
+        of_arm = moved.droplevel("protocol")
+        most = str(of_arm.abs().idxmax())
+        parts.append(Part(str(protocol), word, f"most in {most}, {of_arm[most]:+.2%} in the last 50 epochs"))
+    return together(parts)
+
+
+@query
+def pretrain_stable(results: Results) -> Judgement:
+    """With MSE alone the mean validation error of the last ten epochs is within ``ADHERES`` of that at the end of pre-training."""
+    curves = results.table("smoothness_curves")
+    plan = EXPERIMENTS["smoothness"]
+    means = _moved(curves[curves["arm"] == "MSE"], plan.pretrain_epochs + plan.epochs, plan.pretrain_epochs, 10)
+    parts = []
+    for protocol, early, late in means.droplevel("arm")[["early", "late"]].itertuples():
+        moved = late / early - 1
+        numbers = (
+            f"RMSE {early:.4f} at the end of pre-training, {late:.4f} after as many epochs of MSE more, {moved:+.1%}"
+        )
+        parts.append(Part(str(protocol), "holds" if abs(moved) < ADHERES else "fails", numbers))
+    return together(parts)
+
+
+@query
+def equivalence(results: Results) -> Judgement:
+    """α = 0.01 with λ = 1e-4 is within ``SIMILAR`` of α = 1 with λ = 1e-3, in error and in variance."""
+    (few, many) = ((lam, None, alpha) for alpha, lam in sorted(V1_SAMPLING))
+
+    def part(view: View) -> tuple[str, str]:
+        gaps = [view.share(metric, few, many) for metric in ("rmse", "variance")]
+        words = [within(gap, room) for gap, room in zip(gaps, SIMILAR, strict=True)]
+        return all_of(words), f"RMSE {interval_text(gaps[0])}; variance {interval_text(gaps[1])}"
+
+    return over_views(results.table("sampling"), part)
+
+
+@query
+def v2_loss_rises(results: Results) -> Judgement:
+    """From each λ of version 2 to the next smaller one the error rises, α = 0.01."""
+    return _steps(results.table("smoothness"), "rmse", +1, V2_SMOOTHNESS, 0.01)
+
+
+@query
+def v2_var_falls(results: Results) -> Judgement:
+    """From each λ of version 2 to the next smaller one the variance falls, α = 0.01."""
+    return _steps(results.table("smoothness"), "variance", -1, V2_SMOOTHNESS, 0.01)
+
+
+@query
+def slopes_fall(results: Results) -> Judgement:
+    """From each λ of version 2 to the next smaller one the root mean square slope falls, α = 0.01."""
+    return _steps(results.table("smoothness"), "rms_k", -1, V2_SMOOTHNESS, 0.01)
+
+
+@query
+def v2_adheres(results: Results) -> Judgement:
+    """At λ = 0.1 and α = 0.01 the error is within ``ADHERES`` of MSE's."""
+    return _adheres(results.table("smoothness"), 0.01)
+
+
+@query
+def v2_beats(results: Results) -> Judgement:
+    """At λ = 0.1 and α = 0.01 the error is below MSE's."""
+    return _beats(results.table("smoothness"), 0.01)

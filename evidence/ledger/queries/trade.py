@@ -1,0 +1,171 @@
+"""What less variance costs: against MSE, against outputs shrunk towards their mean, and what it says of slopes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from evidence.runs.experiments import EXPERIMENTS
+
+from ..stats import judge_steps
+from ..tables import ADHERES, shrunken_rmse
+from ..views import (
+    TRADES,
+    Judgement,
+    MissingResults,
+    Part,
+    Results,
+    Version,
+    View,
+    all_of,
+    any_of,
+    below,
+    interval_text,
+    over_versions,
+    over_views,
+    query,
+    some_of,
+)
+
+STABLE = 0.05
+"""How much error an arm may add to be called stable, as a share of MSE's: a little more than the paper's own +3.6 %. Like
+``ADHERES`` it was chosen with the paper's outcomes in view."""
+
+
+@query
+def trade(results: Results) -> Judgement:
+    """At one of the paper's λ at least the variance falls, by a larger share than the error rises, and that by less than
+    ``STABLE``."""
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        words, numbers = [], []
+        for lam in view.lams(version.printed, version.alpha):
+            error, variance = (view.share(metric, (lam, None, version.alpha)) for metric in ("rmse", "variance"))
+            bounds = ((variance, 0), (error + variance, 0), (error, STABLE))
+            words.append(all_of([below(sample, bound, places) for sample, bound in bounds]))
+            numbers.append(f"λ = {lam:g}: RMSE {error.mean():+.1%}, variance {variance.mean():+.1%}")
+        return any_of(words), "; ".join(numbers)
+
+    return over_versions(results, part)
+
+
+def _shrunk(results: Results, view: View, version: Version, c: np.ndarray) -> np.ndarray:
+    """The RMSE of the view's MSE networks with outputs shrunk to ``c``, seed by seed, as measured on them."""
+    experiment = EXPERIMENTS[version.table]
+    study = results.table("shrinking")
+    own = study[
+        (study["protocol"] == view.protocol)
+        & (study["epochs"] == experiment.pretrain_epochs + experiment.epochs)
+        & (study["readout"] == ("running" if view.running else "recomputed"))
+    ].set_index("seed")
+    mse = view.values("rmse", None)
+    if not mse.index.isin(own.index).all():
+        raise MissingResults(f"shrinking.csv has not every MSE run of {view.name}, {version.name}")
+    own = own.loc[mse.index]
+    return np.asarray(shrunken_rmse(mse.to_numpy(), own["variance_val"].to_numpy(), c, own["covariance"].to_numpy()))
+
+
+def _against_shrinking(
+    results: Results, view: View, version: Version, metric: str, power: float, sign: int
+) -> tuple[str, str]:
+    """Whether arms with less of a metric than MSE have more error (sign 1) or less (-1) than MSE's outputs shrunk to as
+    much of it; the metric falls as c to ``1 / power``."""
+    words, numbers = [], []
+    for lam in view.lams(view.runs["lam"].dropna().unique(), version.alpha):
+        arm = (lam, None, version.alpha)
+        if below(view.change(metric, arm), 0) != "holds":
+            continue
+        c = (view.values(metric, *arm).to_numpy() / view.values(metric, None).to_numpy()) ** power
+        dearer = view.values("rmse", *arm).to_numpy() - _shrunk(results, view, version, c)
+        words.append(below(-sign * dearer, 0))
+        numbers.append(f"λ = {lam:g}: RMSE {interval_text(dearer, '+.4f')} against it")
+    return some_of(words) if words else "not testable", "; ".join(numbers)
+
+
+@query
+def shrinking(results: Results) -> Judgement:
+    """Each arm whose variance is below MSE's has more error than the MSE model shrunk to the same variance.
+
+    Likewise the paper's own columns, one run, by more than the rounding of what is printed, if outputs and residuals of its
+    MSE model were uncorrelated.
+    """
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        word, numbers = _against_shrinking(results, view, version, "variance", 0.5, 1)
+        return word, numbers or "no arm has a lower variance"
+
+    parts = []
+    for version in TRADES:
+        (rmse, variance), *_ = version.printed.values()
+        words, numbers = [], []
+        for lam, (error, wanted) in version.printed.items():
+            if lam is None or wanted >= variance:
+                continue
+            dearer = error - float(shrunken_rmse(rmse, variance, (wanted / variance) ** 0.5))
+            words.append("holds" if dearer > 1e-4 else "fails" if dearer < -1e-4 else "not shown")
+            numbers.append(f"λ = {lam:g}: RMSE {dearer:+.4f} against it")
+        parts.append(Part(f"the paper's figures, {version.name}", some_of(words), "; ".join(numbers)))
+    return over_versions(results, part, parts)
+
+
+@query
+def shrinking_slopes(results: Results) -> Judgement:
+    """Each arm whose slopes are below MSE's has less error than the MSE model shrunk until its slopes are as small."""
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        word, numbers = _against_shrinking(results, view, version, "rms_k", 1.0, -1)
+        return word, numbers or "no arm has smaller slopes"
+
+    return over_versions(results, part)
+
+
+@query
+def max_accuracy(results: Results) -> Judgement:
+    """At every λ of the paper the error is less than ``ADHERES`` above MSE's."""
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        return _at_every_lam(view, version, ADHERES)
+
+    return over_versions(results, part)
+
+
+def _at_every_lam(view: View, version: Version, bound: float) -> tuple[str, str]:
+    """Whether the error is less than ``bound`` above MSE's at every λ of the paper, and where it is dearest."""
+    arms = {lam: (lam, None, version.alpha) for lam in view.lams(version.printed, version.alpha)}
+    gaps = {lam: view.share("rmse", arm) for lam, arm in arms.items()}
+    worst = max(gaps, key=lambda lam: float(gaps[lam].mean()))
+    return all_of([below(gap, bound) for gap in gaps.values()]), f"λ = {worst:g}: {interval_text(gaps[worst])}"
+
+
+@query
+def stable(results: Results) -> Judgement:
+    """At every λ of version 2 the error is less than ``STABLE`` above MSE's."""
+    return over_views(results.table("smoothness"), lambda view: _at_every_lam(view, TRADES[1], STABLE))
+
+
+@query
+def generalise(results: Results) -> Judgement:
+    """At one of the paper's λ at least the error is below MSE's."""
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        lams = view.lams(version.printed, version.alpha)
+        gaps = {lam: view.change("rmse", (lam, None, version.alpha)) for lam in lams}
+        best = min(gaps, key=lambda lam: float(gaps[lam].mean()))
+        word = any_of([below(gap, 0, places) for gap in gaps.values()])
+        return word, f"λ = {best:g}: {interval_text(gaps[best], '+.4f')}"
+
+    return over_versions(results, part)
+
+
+@query
+def variance_measures(results: Results) -> Judgement:
+    """Wherever a smaller λ lowers the slopes, MSE taken as the largest, the variance falls as well."""
+
+    def part(view: View, version: Version, places: int) -> tuple[str, str]:
+        lams = view.lams(version.printed, version.alpha)
+        arms: list[tuple[float | None, ...]] = [(None,), *((lam, None, version.alpha) for lam in lams)]
+        pairs = list(zip(arms[1:], arms, strict=False))
+        flatter = [pair for pair in pairs if judge_steps([view.change("rms_k", *pair)], -1) == "holds"]
+        words = [judge_steps([view.change("variance", *pair)], -1) for pair in flatter]
+        return all_of(words), f"at {words.count('holds')} of {len(words)} steps at which the slopes fall"
+
+    return over_versions(results, part)
