@@ -83,21 +83,6 @@ def install() -> None:
     (Path(packages) / "lai-book.pth").write_text(f"{ROOT}\n")
 
 
-COMPILE = """
-import torch
-from evidence.runs.old.compiled import Network
-from lai.models import MLP
-from evidence.runs.old.stack import Lane
-Network(MLP(1, (4, 4)), 0.1).gradients(torch.zeros(1, 1), torch.zeros(1), Lane(0))
-"""
-
-
-def compile_loop() -> None:
-    """Once and for all, or the first processes that train would each do it at the same time."""
-    print("compiling the training loop (half a minute)", flush=True)
-    subprocess.call([str(PYTHON), "-c", COMPILE], cwd=str(ROOT))  # an error here is one that training will report
-
-
 def main() -> None:
     if is_current():
         return
@@ -116,7 +101,6 @@ def main() -> None:
         if not works():
             create()
         install()
-        compile_loop()
         STAMP.write_text(wanted())
 
 
