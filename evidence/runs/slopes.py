@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lai.batchnorm import FixedStatistics
+from lai.batchnorm import SLOPES, FixedStatistics
 from lai.factor import check_choice, check_lam
 from lai.gradient import value_and_input_gradient
 from lai.loss import LaiLoss
@@ -25,13 +25,6 @@ from .readout import set_precise_statistics
 
 if TYPE_CHECKING:
     from evidence.data import Housing
-
-SLOPES = {
-    "summed": "gradient of the summed outputs through train-mode BatchNorm",
-    "own": "each sample's own, the batch's statistics held fixed",
-    "running": "each sample's own, in eval mode's running statistics",
-}
-"""What stands for k in the Lai loss."""
 
 PAPER_LAMS = (1e-1, 1e-2, 1e-3)
 """The λ that both versions of the paper have."""

@@ -111,7 +111,7 @@ def contamination(model: nn.Module, x: Tensor) -> pd.DataFrame:
     -------
     DataFrame
         A row a feature: ``summed``, the root mean square over the batch of d(Σ output)/dx_ij as training takes
-        it; ``true``, that of each sample's own slope d output_i/dx_ij with the batch's statistics held fixed;
+        it; ``own``, that of each sample's own slope d output_i/dx_ij with the batch's statistics held fixed;
         and their ``ratio``. In target per unit of the feature.
 
     Source: ours; see the protocol "published".
@@ -135,8 +135,8 @@ def contamination(model: nn.Module, x: Tensor) -> pd.DataFrame:
     with torch.no_grad():
         frozen(x)
     frozen.eval()
-    _, true = value_and_input_gradient(frozen, x, create_graph=False)
+    _, own = value_and_input_gradient(frozen, x, create_graph=False)
     import pandas as pd
 
-    columns = {n: g.double().square().mean(0).sqrt().cpu() for n, g in (("summed", summed), ("true", true))}
-    return pd.DataFrame(columns).assign(ratio=lambda t: t["summed"] / t["true"])
+    columns = {n: g.double().square().mean(0).sqrt().cpu() for n, g in (("summed", summed), ("own", own))}
+    return pd.DataFrame(columns).assign(ratio=lambda t: t["summed"] / t["own"])

@@ -227,7 +227,7 @@ def test_bad_arguments_are_named_before_training(
 
 
 def test_contamination_against_every_samples_own_slope() -> None:
-    """`true` holds the batch's statistics fixed: then the model is a plain function, differentiated by hand here."""
+    """`own` holds the batch's statistics fixed: then the model is a plain function, differentiated by hand here."""
     torch.manual_seed(0)
     x = torch.randn(64, 3)
     bn = torch.nn.BatchNorm1d(5)
@@ -240,8 +240,8 @@ def test_contamination_against_every_samples_own_slope() -> None:
         return model[3](torch.tanh((model[0](x) - mean.detach()) / (var.detach() + bn.eps).sqrt()))
 
     _, own = lai.value_and_input_gradient(fixed, x, create_graph=False)
-    np.testing.assert_allclose(table["true"], own.double().square().mean(0).sqrt(), rtol=1e-4)
-    assert (table["summed"] < 0.9 * table["true"]).any()
+    np.testing.assert_allclose(table["own"], own.double().square().mean(0).sqrt(), rtol=1e-4)
+    assert (table["summed"] < 0.9 * table["own"]).any()
     without = contamination(torch.nn.Sequential(model[0], model[2], model[3]), x)
     np.testing.assert_allclose(without["ratio"], 1)
 

@@ -1,1 +1,0 @@
-"""The programs that trained the committed tables."""
