@@ -24,7 +24,7 @@ import yaml
 from PIL import Image
 
 import lai
-from evidence.figures.interactive import state
+from evidence.figures.sliders import state
 
 ROOT = Path(__file__).parents[2]
 # A browser without a graphics card draws surfaces in software, if told so.

@@ -18,7 +18,7 @@ import pytest
 import torch
 from chapter_run import Run, committed_verdicts, surroundings
 
-from evidence.figures import interactive
+from evidence.figures import sliders
 from evidence.studies import lines
 
 matplotlib.use("Agg")
@@ -239,7 +239,7 @@ def test_the_surface_to_turn_shows_the_library_loss(lam: float) -> None:
         e = slopes[:, None, None] * x + intercepts[:, None] - y
         factor = slopes.abs().clamp(min=value) / (1 + slopes**2).sqrt() / min(1.0, value)
         expected = e.abs().mean(2) * factor[:, None]
-        surface, lowest, truth = interactive.state(figure, *positions)
+        surface, lowest, truth = sliders.state(figure, *positions)
         np.testing.assert_allclose(surface["z"], expected.T, rtol=1e-5)
         i, j = divmod(int(expected.argmin()), len(intercepts))
         assert lowest["x"][0] == pytest.approx(float(slopes[i]), abs=1e-6)

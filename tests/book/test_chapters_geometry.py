@@ -17,7 +17,7 @@ from chapter_run import Run, surroundings
 
 import lai
 from evidence import figures
-from evidence.figures import interactive
+from evidence.figures import sliders
 
 GEOMETRY, LAMBDA = "10_linear_geometry", "20_lambda"
 VERDICTS = {
@@ -177,7 +177,7 @@ def test_curve_with_sliders_and_its_twin_hold_the_librarys_values(lam: float, na
     for i, value in enumerate(lams):
         boundary = value**0.5 if base == "mse" else value
         for j in (0, starts[1], len(slopes) - 1):
-            below, above, corner, here = interactive.state(shown, i, j)
+            below, above, corner, here = sliders.state(shown, i, j)
             for trace in (below, above, corner, here):
                 x, y = (torch.tensor(trace[axis], dtype=torch.float64) for axis in "xy")
                 drawn = ~y.isnan()
@@ -201,7 +201,7 @@ def test_triangle_with_a_slider_holds_the_librarys_values(k: float, e: float) ->
     (control,) = shown.layout.meta["controls"]
     assert control["values"][control["start"]] == k
     for i, slope in enumerate(control["values"]):
-        _, error, along, across, _ = interactive.state(shown, i)
+        _, error, along, across, _ = sliders.state(shown, i)
         size, a, b = (math.hypot(*(t[axis][1] - t[axis][0] for axis in "xy")) for t in (error, along, across))
         loss = abs(e) * lai.lai_factor(slope, 1.0, base="mae").item()
         assert (size, max(a, b)) == pytest.approx((abs(e), loss), rel=1e-5)

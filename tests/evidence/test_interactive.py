@@ -17,7 +17,7 @@ import torch
 import lai
 from evidence import figures
 from evidence.figures import interactive
-from evidence.figures.interactive import state, stepped
+from evidence.figures.sliders import state, stepped
 
 Plain = dict[str, Any]
 
