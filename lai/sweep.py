@@ -3,104 +3,24 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
 from .factor import check_choice, check_lam
 from .gradient import assert_independent_samples
 from .loss import lai_loss
 from .metrics import rmse
+from .program import BETAS, Name, Network, Objective, Part, compiled, trace
 from .schedule import LaiSchedule, check_count
 from .training import batch_order, batch_starts, check_data, check_positive, lai_points, plain_loss, resolve_device
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""
-
-
-class Network:
-    """One network of a sweep, as an objective sees it: its outputs, and its slopes.
-
-    An objective calls one of its two methods once, or more often where there is no BatchNorm.
-    """
-
-    def __init__(self, template: nn.Module, weights: dict[str, Tensor], running: dict[str, Moments]) -> None:
-        self._template, self._weights, self._running = template, weights, running
-        self.left = running
-        """BatchNorm's running statistics, as the last pass left them."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        r"""Outputs (N,) or (N, 1) for ``x`` (N, \*features), normalised by the batch where there is BatchNorm."""
-        value, seen = self._pass(x)
-        self._keep(seen)
-        return value
-
-    def value_and_slope(self, x: Tensor, slope: Slope = "own") -> tuple[Tensor, Tensor]:
-        """Outputs, and slopes of the shape of ``x``: which, where BatchNorm couples the samples, ``SLOPES`` says."""
-        if slope == "summed" or not self._running:
-            k, (value, seen) = self._slope(x, None)
-            self._keep(seen)
-            return value, k
-        value, seen = self._pass(x)
-        self._keep(seen)
-        held = seen if slope == "own" else {n: Moments(*(m.detach() for m in kept)) for n, kept in self.left.items()}
-        k, (same, _) = self._slope(x, held)
-        return (same if slope == "own" else value), k
-
-    def _pass(self, x: Tensor, held: dict[str, Moments] | None = None) -> tuple[Tensor, dict[str, Moments]]:
-        norms = {name: m for name, m in self._template.named_modules() if isinstance(m, HandedOut)}
-        for name, norm in norms.items():
-            norm.held, norm.seen = (None if held is None else held[name]), None
-        value = functional_call(self._template, self._weights, (x,))
-        seen = {}
-        for name, norm in norms.items():
-            if norm.seen is not None:
-                seen[name] = norm.seen
-            norm.held = norm.seen = None  # nothing of this pass may outlive it
-        return value, seen
-
-    def _slope(self, x: Tensor, held: dict[str, Moments] | None) -> Any:
-        def summed(z: Tensor) -> Any:
-            value, seen = self._pass(z, held)
-            return value.sum(), (value, seen)
-
-        return grad(summed, has_aux=True)(x)
-
-    def _keep(self, seen: dict[str, Moments]) -> None:
-        self.left = {
-            name: self._template.get_submodule(name).moved(kept, seen[name])  # type: ignore[operator]
-            for name, kept in self._running.items()
-        }
-
-
-Objective = Callable[..., Tensor]
-
-
-class Part(NamedTuple):
-    """What some networks of a sweep minimise in a step.
-
-    Attributes
-    ----------
-    objective : callable (network, *args) -> scalar Tensor
-        The loss of one :class:`Network`, which is mapped over all of them. Use one and the same object for every step:
-        it is traced when it is first seen, so that it must not depend on values.
-    args : tuple of Tensor
-    own : tuple of bool
-        For each of ``args`` whether it has a row for each network that takes part, or is one for all of them.
-    rows : Tensor of int, optional
-        The networks that take part; all by default.
-    """
-
-    objective: Objective
-    args: tuple[Tensor, ...]
-    own: tuple[bool, ...]
-    rows: Tensor | None = None
 
 
 class Sweep:
@@ -170,7 +90,7 @@ class Sweep:
             for name in models[0].state_dict()
         }
         trained = {name: None for name, p in models[0].named_parameters() if p.requires_grad}
-        self._rows: dict[_Name, Tensor] = {("weight", name): stacked[name].clone() for name in trained}
+        self._rows: dict[Name, Tensor] = {("weight", name): stacked[name].clone() for name in trained}
         for moment in ("first", "second"):
             self._rows |= {(moment, name): torch.zeros_like(stacked[name]) for name in trained}
         for name in sorted(held):
@@ -272,14 +192,19 @@ class Sweep:
         if self._coupled and schedule is not None and schedule.sampling == "points" and takers.numel():
             raise ValueError("schedule.sampling = 'points': BatchNorm would mix the sampled points; use 'batches'")
         losses = _objectives(slope, tuple(sorted(options.items())))
-        self._rehearse(losses.whole, x[:2], y[:2], lam, takers, slope)
         starts = batch_starts(len(x), batch_size, drop_last=drop_last)
         sizes = [min(batch_size, len(x) - start) for start in starts]
+        if self._coupled and min(sizes) == 1:
+            raise ValueError(
+                f"batch_size = {batch_size}: leaves a batch of one sample, which BatchNorm cannot normalise; "
+                "use drop_last=True or another size"
+            )
+        held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
+        self._rehearse(losses.whole, (x, y), held_out, lam, takers, slope)
         share = 0.0 if not takers.numel() else 1.0 if schedule is None else schedule.alpha
         steps = epochs * len(starts)
         mixed = steps if schedule is not None and schedule.sampling == "points" else 0
         self._planned = {losses.plain: steps, losses.whole: round(share * steps), losses.part: mixed}
-        held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
         history: dict[str, list[Any]] = {name: [] for name in ("epoch", "network", "loss", "lai_share")}
         if held_out is not None:
             history["val_rmse"] = []
@@ -341,12 +266,22 @@ class Sweep:
         lam = torch.stack(values) if values else torch.zeros(0)
         return lam.to(self.device), takers.to(self.device), rest.to(self.device)
 
-    def _rehearse(self, lai: Objective, x: Tensor, y: Tensor, lam: Tensor, takers: Tensor, slope: Slope) -> None:
+    def _rehearse(self, lai: Objective, train: Any, val: Any, lam: Tensor, takers: Tensor, slope: Slope) -> None:
         """What cannot work fails before any weight moves."""
         model = self.models()[0]
-        shape = model.eval()(x).shape
-        if shape != y.shape:
-            raise ValueError(f"train: the model returns shape {tuple(shape)} for two samples and y is {tuple(y.shape)}")
+        x, y = (t[:2] for t in train)
+        for name, data in (("train", train), ("val", val)):
+            if data is None:
+                continue
+            inputs, target = (t[:2] for t in data)
+            if inputs.shape[1:] != x.shape[1:]:
+                raise ValueError(f"{name}: x is (N, *{tuple(inputs.shape[1:])}), in train (N, *{tuple(x.shape[1:])})")
+            shape = model.eval()(inputs).shape
+            if shape != target.shape:
+                raise ValueError(
+                    f"{name}: the model returns shape {tuple(shape)} for {len(inputs)} samples and y is "
+                    f"{tuple(target.shape)}"
+                )
         if takers.numel():
             self._trace(Part(lai, (x, y, lam), (False, False, True), takers))
             if slope != "summed" and len(x) > 1:
@@ -362,6 +297,9 @@ class Sweep:
             own = [values[part.rows] for values in own]
         return [torch.tensor(rate, dtype=like.dtype, device=like.device), *self._same.values(), *own, *part.args]
 
+    def _trace(self, part: Part) -> torch.fx.GraphModule:
+        return trace(self._template, self._same, self._fixed, self._rows, part, self._arguments(part))
+
     def _program(self, part: Part) -> Callable[..., Any]:
         """What computes (losses (E,), the networks' new state as in ``_rows``) from :meth:`_arguments`."""
         at = [(t.shape, t.dtype) for t in part.args], None if part.rows is None else len(part.rows)
@@ -370,65 +308,11 @@ class Sweep:
             traced = self._trace(part)
             worth = self._planned.get(part.objective, 0) >= WORTH_COMPILING
             if self.compile is True or (self.compile == "auto" and worth):
-                self._programs[key], self.how = _compiled(traced, self._arguments(part))
+                self._programs[key], self.how = compiled(traced, self._arguments(part))
             else:
                 self._programs[key] = traced
                 self.how = f"eager: {'compile is False' if not self.compile else 'few steps'}"
         return self._programs[key]
-
-    def _trace(self, part: Part) -> torch.fx.GraphModule:
-        from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
-
-        names: tuple[list[Any], ...] = [*self._same], [*self._fixed], [*self._rows]
-
-        def one(rows: dict[_Name, Tensor], fixed: dict[str, Tensor], same: dict[str, Tensor], *others: Any) -> Any:
-            rate, args = others
-            running = {n: Moments(rows["mean", n], rows["var", n]) for kind, n in names[2] if kind == "mean"}
-
-            def loss_of(weights: dict[str, Tensor]) -> Any:
-                network = Network(self._template, {**same, **fixed, **weights}, running)
-                loss = part.objective(network, *args)
-                return loss, (loss, network.left)
-
-            weights = {name: value for (kind, name), value in rows.items() if kind == "weight"}
-            gradients, (loss, left) = grad(loss_of, has_aux=True)(weights)
-            new = {("mean", n): kept.mean for n, kept in left.items()} | {
-                ("var", n): kept.var for n, kept in left.items()
-            }
-            for name, gradient in gradients.items():
-                new |= _adam(name, rows, gradient, rate)
-            return loss, [new[name] for name in names[2]]
-
-        mapped = vmap(one, in_dims=(0, 0, None, None, [0 if own else None for own in part.own]))
-
-        def flat(rate: Tensor, *tensors: Tensor) -> Any:
-            parts: list[dict[Any, Tensor]] = []
-            at = 0
-            for of_kind in names:
-                parts.append(dict(zip(of_kind, tensors[at : at + len(of_kind)], strict=True)))
-                at += len(of_kind)
-            return mapped(parts[2], parts[1], parts[0], rate, list(tensors[at:]))
-
-        return make_fx(flat)(*self._arguments(part))
-
-
-_Name = tuple[str, str]
-"""Of a tensor with a row for each network: its kind ("weight", Adam's "first" and "second" moment, BatchNorm's running
-"mean" and "var"), and the name of the parameter or layer."""
-
-BETAS, EPS = (0.9, 0.999), 1e-8
-"""Adam's, as in :class:`torch.optim.Adam`."""
-
-
-def _adam(name: str, rows: dict[_Name, Tensor], gradient: Tensor, rate: Tensor) -> dict[_Name, Tensor]:
-    """A step of Adam (Kingma and Ba, 2015) in the traced program, where it costs a tenth of what torch's own does beside it.
-
-    ``rate`` is (lr / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)).
-    """
-    first = BETAS[0] * rows["first", name] + (1 - BETAS[0]) * gradient
-    second = BETAS[1] * rows["second", name] + (1 - BETAS[1]) * gradient * gradient
-    moved = rows["weight", name] - rate[0] * first / (second.sqrt() * rate[1] + EPS)
-    return {("weight", name): moved, ("first", name): first, ("second", name): second}
 
 
 class _Objectives(NamedTuple):
@@ -479,33 +363,13 @@ def _parts(
     return parts + ([Part(losses.plain, batch, (False, False), rest)] if rest.numel() else [])
 
 
-_COMPILED: dict[Any, Callable[..., Any]] = {}
-"""Compiled programs, by what was traced: sweeps of the same kind share them."""
-
-
-def _compiled(traced: torch.fx.GraphModule, arguments: list[Tensor]) -> tuple[Callable[..., Any], str]:
-    """The program compiled, or as it is with the reason."""
-    like = [(t.shape, t.stride(), t.dtype, t.device) for t in arguments]
-    key: Any = traced.code, str(like), torch.get_num_threads()
-    if any(node.op == "get_attr" for node in traced.graph.nodes):
-        key = traced, key  # it holds constants, which the code does not show
-    if key not in _COMPILED:
-        program = torch.compile(traced, fullgraph=True, dynamic=False)
-        try:
-            program(*arguments)
-        except Exception as error:  # whatever a missing or broken compiler raises
-            reason = f"eager: torch.compile failed ({type(error).__name__})"
-            warnings.warn(f"{reason}; the sweep goes on without it: {str(error).splitlines()[0]}", stacklevel=4)
-            return traced, reason
-        _COMPILED[key] = program
-    return _COMPILED[key], "compiled"
-
-
 def _check_models(models: Sequence[nn.Module]) -> None:
     if not models:
         raise ValueError("models: give at least one")
-    if len({str(model) for model in models}) > 1:
-        raise ValueError("models differ in architecture: a sweep is of one")
+    if len({(str(model), *_shapes(model)) for model in models}) > 1:
+        raise ValueError("models differ in architecture, dtype or which weights are trained: a sweep is of one")
+    if not any(p.requires_grad for p in models[0].parameters()):
+        raise ValueError("models: none of their weights requires a gradient, so nothing would be trained")
     if len(dict(models[0].named_parameters(remove_duplicate=False))) > len(dict(models[0].named_parameters())):
         raise ValueError("models: two layers share a weight, which a sweep does not take")
     for name, layer in models[0].named_modules():
@@ -514,3 +378,8 @@ def _check_models(models: Sequence[nn.Module]) -> None:
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             if layer.momentum is None or not layer.track_running_stats:
                 raise ValueError(f"models: {name} is BatchNorm without running statistics of a fixed momentum")
+
+
+def _shapes(model: nn.Module) -> list[Any]:
+    held = [*model.named_parameters(), *model.named_buffers()]
+    return [(name, t.shape, t.dtype, t.requires_grad) for name, t in held]
