@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from torch import Tensor, nn
 
-from evidence.data import housing
+from evidence.data import generator, housing
 
 Array = NDArray[np.float64]
 
@@ -218,7 +218,7 @@ def main() -> None:
         new = target.with_name("surrogate.new.npz")  # replaced in one step: a reader never sees half a file
         np.savez_compressed(new, allow_pickle=False, **fit(x, y))
         new.replace(target)
-        housing._load_parameters.cache_clear()
+        generator.parameters.cache_clear()
         print(f"wrote {target.name}: {target.stat().st_size / 1000:.0f} kB")
     print(housing.load_housing("surrogate").provenance)
     quality(arguments.seeds)

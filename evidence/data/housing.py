@@ -7,7 +7,6 @@ lie in ``evidence/data/surrogate.npz`` and are made by ``evidence/data/fit_surro
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import operator
 import os
@@ -21,6 +20,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from .generator import N_TRAIN, generate
 
 __all__ = [
     "FEATURES",
@@ -73,14 +74,11 @@ KAGGLE_FOLDER = Path("data") / "playground-series-s3e1"
 KAGGLE_SHA256 = "4ec3ed528c9b998672615db132575265cc7929f010656e452184b5bb016ba696"
 """``Housing.sha256`` of the files as Kaggle published them."""
 
-N_TRAIN, N_TEST = 37_137, 24_759
-"""Rows of Kaggle's train.csv and test.csv; the surrogate has as many."""
+N_TEST = 24_759
+"""Rows of Kaggle's test.csv; the surrogate has as many."""
 
 _VAL_FRACTION = 0.2
 _SURROGATE_SEED = 0
-_SURROGATE_FILE = Path(__file__).with_name("surrogate.npz")
-_DECIMALS = (4, 0, 5, 5, 0, 5, 2, 2)  # of the surrogate's features; the ratios have no natural grain
-_CAP = 5.00001  # the census writes every value above 500,000 US$ as 500,001
 _HOW_TO_GET = (
     "Download train.csv and test.csv from https://www.kaggle.com/competitions/playground-series-s3e1/data "
     f"into {KAGGLE_FOLDER.as_posix()}/ or into a folder that the environment variable LAI_DATA names; "
@@ -459,80 +457,10 @@ def surrogate(n_rows: int, seed: int) -> Split:
         raise TypeError(f"n_rows must be an integer >= 1; got {n_rows!r}")
     if n_rows < 1:
         raise ValueError(f"n_rows must be an integer >= 1; got {n_rows!r}")
-    x, y = _generate(_load_parameters(), operator.index(n_rows), seed)
+    x, y = generate(operator.index(n_rows), seed)
     return Split(torch.from_numpy(x), torch.from_numpy(y))
 
 
-@functools.cache
-def _load_parameters() -> dict[str, _Array]:
-    with np.load(_SURROGATE_FILE, allow_pickle=False) as file:
-        return {name: file[name].astype(np.float64) for name in file.files}
-
-
 def _surrogate_table() -> _Table:
-    x, y = _generate(_load_parameters(), N_TRAIN + N_TEST, _SURROGATE_SEED)
+    x, y = generate(N_TRAIN + N_TEST, _SURROGATE_SEED)
     return _Table(x=x[:N_TRAIN], y=y[:N_TRAIN], x_test=x[N_TRAIN:], y_test=y[N_TRAIN:])
-
-
-def _generate(
-    parameters: Mapping[str, _Array], n_rows: int, seed: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Rows x (n_rows, 8) and y (n_rows,), cut from as many whole tables as it takes."""
-    tables = [_generate_table(parameters, np.random.default_rng([seed, b])) for b in range(-(-n_rows // N_TRAIN))]
-    x, y = (np.concatenate(parts)[:n_rows] for parts in zip(*tables, strict=True))
-    return x.astype(np.float32), y.astype(np.float32)
-
-
-def _generate_table(p: Mapping[str, _Array], rng: np.random.Generator) -> tuple[_Array, _Array]:
-    """One table of N_TRAIN rows from the parameters of ``evidence/data/fit_surrogate.py``: x (N, 8) and y (N,).
-
-    Values go through their rank in the table, so each table has the fitted marginals: as many houses at the cap and
-    as many far outliers as Kaggle's. They are rounded far above rounding error, so that machines whose sums differ
-    in the last bit agree.
-    """
-    uniform = rng.random((3, N_TRAIN))
-    normal = rng.standard_normal((N_TRAIN, len(FEATURES)))
-
-    # Dependence: scores from the mixture. "cumulative" (C,), "means" (C, 8), "factors" (C, 8, 8) lower triangular.
-    component = np.minimum(np.searchsorted(p["cumulative"], uniform[0]), len(p["means"]) - 1)
-    scores = p["means"][component] + np.einsum("nij,nj->ni", p["factors"][component], normal)
-
-    # Marginals: quantiles "values" (9, Q) at "levels" (Q,); the last is the target's.
-    x = np.empty_like(scores)
-    for j, decimals in enumerate(_DECIMALS):
-        x[:, j] = np.round(np.interp(_ranks(scores[:, j]), p["levels"], p["values"][j]), decimals)
-
-    # The house value: quantiles "y_quantiles" (P, U) at predictions "y_predictions" (P,) and levels "y_levels" (U,).
-    column, right = _interval(p["y_predictions"], _teach(p, x))
-    row, up = _interval(p["y_levels"], uniform[1])
-    table = p["y_quantiles"]
-    lower = (1 - right) * table[column, row] + right * table[column + 1, row]
-    upper = (1 - right) * table[column, row + 1] + right * table[column + 1, row + 1]
-    y = np.interp(_ranks((1 - up) * lower + up * upper, uniform[2]), p["levels"], p["values"][-1])
-    y = np.round(y, 3)
-    y[y >= 5] = _CAP
-    return x, y
-
-
-def _ranks(values: _Array, ties: _Array | None = None) -> _Array:
-    """The rank of each value as a level in (0, 1); ``ties`` orders those that agree to nine decimals."""
-    order = np.argsort(values) if ties is None else np.lexsort((ties, np.round(values, 9)))
-    ranks = np.empty(len(values))
-    ranks[order] = (np.arange(len(values)) + 0.5) / len(values)
-    return ranks
-
-
-def _teach(p: Mapping[str, _Array], x: _Array) -> _Array:
-    """The teacher's prediction (N,) for raw features (N, 8): limits, standardisation, 64-32 SiLU network."""
-    h = (np.clip(x, p["low"], p["high"]) - p["mean"]) / p["std"]
-    for layer in ("0", "1"):
-        h = h @ p["weight" + layer] + p["bias" + layer]
-        h = h / (1 + np.exp(-h))
-    return (h @ p["weight2"] + p["bias2"])[:, 0]
-
-
-def _interval(knots: _Array, values: _Array) -> tuple[NDArray[np.intp], _Array]:
-    """For each value the index of its interval between the increasing knots, and its place (0 to 1) in it."""
-    values = np.clip(values, knots[0], knots[-1])
-    index = np.clip(np.searchsorted(knots, values, side="right") - 1, 0, len(knots) - 2)
-    return index, (values - knots[index]) / (knots[index + 1] - knots[index])

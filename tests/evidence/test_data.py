@@ -12,8 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-import evidence.data.housing as lai_data
-from evidence.data import FEATURES, KAGGLE_SHA256, TARGET, UNITS, Housing, load_housing, surrogate
+from evidence.data import FEATURES, KAGGLE_SHA256, TARGET, UNITS, Housing, generator, housing, load_housing, surrogate
 
 Array = NDArray[np.float64]
 Files = dict[str, str]
@@ -30,7 +29,7 @@ def embedded() -> Housing:
     return load_housing("surrogate")
 
 
-def sorted_rows(*splits: lai_data.Split) -> torch.Tensor:
+def sorted_rows(*splits: housing.Split) -> torch.Tensor:
     """The rows of all splits with their target (N, 9), in an order that depends on nothing but the rows."""
     rows = torch.cat([torch.column_stack(split) for split in splits])
     return rows[np.lexsort(rows.numpy().T)]
@@ -71,8 +70,8 @@ def test_hash_changes_with_any_value() -> None:
     for part in range(4):
         parts = [x.copy(), y.copy(), x.copy(), y.copy()]
         parts[part].flat[-1] += 0.01
-        hashes.add(lai_data._Table(*parts).sha256())
-    hashes.add(lai_data._Table(x, y, x, y).sha256())
+        hashes.add(housing._Table(*parts).sha256())
+    hashes.add(housing._Table(x, y, x, y).sha256())
     assert len(hashes) == 5
 
 
@@ -126,8 +125,8 @@ def test_surrogate_has_the_grain_of_the_real_table(embedded: Housing) -> None:
 
 
 def test_parameter_file_is_small_and_holds_no_rows() -> None:
-    assert lai_data._SURROGATE_FILE.stat().st_size < 200_000
-    with np.load(lai_data._SURROGATE_FILE, allow_pickle=False) as file:
+    assert generator.FILE.stat().st_size < 200_000
+    with np.load(generator.FILE, allow_pickle=False) as file:
         for name in file.files:
             assert max(file[name].shape) < 500, name
 
@@ -187,7 +186,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """LAI_DATA unset, the working folder empty and the repository's own data folder out of sight."""
     monkeypatch.delenv("LAI_DATA", raising=False)
-    monkeypatch.setattr(lai_data, "KAGGLE_FOLDER", Path("data") / "for-this-test-only")
+    monkeypatch.setattr(housing, "KAGGLE_FOLDER", Path("data") / "for-this-test-only")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -224,7 +223,7 @@ def test_column_order_line_ends_and_blank_lines_do_not_matter(folder: Path, fake
 
 def test_default_folder_is_found_from_the_working_folder(nowhere: Path, fake_files: Files) -> None:
     assert load_housing("auto").source == "surrogate"
-    write(nowhere / lai_data.KAGGLE_FOLDER, fake_files)
+    write(nowhere / housing.KAGGLE_FOLDER, fake_files)
     assert load_housing("auto").source == "kaggle"
 
 
@@ -232,12 +231,12 @@ def test_default_folder_is_found_in_the_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fake_files: Files
 ) -> None:
     monkeypatch.delenv("LAI_DATA", raising=False)
-    monkeypatch.setattr(lai_data, "KAGGLE_FOLDER", Path("data") / "for-this-test-only")
-    monkeypatch.setattr(lai_data, "__file__", str(tmp_path / "repo" / "evidence" / "data" / "housing.py"))
+    monkeypatch.setattr(housing, "KAGGLE_FOLDER", Path("data") / "for-this-test-only")
+    monkeypatch.setattr(housing, "__file__", str(tmp_path / "repo" / "evidence" / "data" / "housing.py"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    write(tmp_path / "repo" / lai_data.KAGGLE_FOLDER, fake_files)
+    write(tmp_path / "repo" / housing.KAGGLE_FOLDER, fake_files)
     assert load_housing("auto").source == "kaggle"
 
 
@@ -245,7 +244,7 @@ def test_default_folder_is_found_in_the_repository(
 def test_none_switches_the_search_off(
     nowhere: Path, fake_files: Files, monkeypatch: pytest.MonkeyPatch, word: str
 ) -> None:
-    write(nowhere / lai_data.KAGGLE_FOLDER, fake_files)
+    write(nowhere / housing.KAGGLE_FOLDER, fake_files)
     monkeypatch.setenv("LAI_DATA", word)
     data = load_housing("auto")
     assert data.source == "surrogate" and "chosen by auto: no Kaggle files" in data.provenance
@@ -270,7 +269,7 @@ def test_setting_that_names_no_folder_is_an_error(tmp_path: Path, monkeypatch: p
 
 
 def test_incomplete_default_folder_is_an_error_not_a_fallback(nowhere: Path, fake_files: Files) -> None:
-    write(nowhere / lai_data.KAGGLE_FOLDER, {"train.csv": fake_files["train.csv"]})
+    write(nowhere / housing.KAGGLE_FOLDER, {"train.csv": fake_files["train.csv"]})
     with pytest.raises(FileNotFoundError, match=r"test\.csv: expected this file, found in its folder: train\.csv"):
         load_housing("auto")
 
@@ -414,7 +413,7 @@ def test_california_is_cut_as_kaggle_is(loader: types.ModuleType) -> None:
     assert data.source == "california" and "California" in data.provenance and data.sha256 in data.provenance
     assert data.test.y is not None
     rows = surrogate(20_640, seed=2)
-    test = lai_data.Split(data.test.x, data.test.y)
+    test = housing.Split(data.test.x, data.test.y)
     assert torch.equal(sorted_rows(data.train, data.val, test), sorted_rows(rows))
     assert not torch.equal(data.test.x, rows.x[-8_256:])  # shuffled: the table is sorted by place
     other = load_housing("california", split_seed=5)
@@ -448,7 +447,7 @@ def test_california_without_scikit_learn_says_so(monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def kaggle() -> Housing:
-    if lai_data._kaggle_folder() is None:
+    if housing._kaggle_folder() is None:
         pytest.skip("needs Kaggle's files: set LAI_DATA or fill data/playground-series-s3e1/ (see README)")
     return load_housing("kaggle")
 
@@ -491,7 +490,7 @@ def linear_rmse(data: Housing) -> float:
     return rmse(design[1] @ weights, data.val.y.double().numpy())
 
 
-def networks_rmse(train: lai_data.Split, *others: lai_data.Split) -> list[float]:
+def networks_rmse(train: housing.Split, *others: housing.Split) -> list[float]:
     """The mean RMSE on each of ``others`` of four 64-32 networks, trained side by side on standardised inputs."""
     copies, epochs, batch = 4, 20, 512
     generator = torch.Generator().manual_seed(0)
@@ -607,6 +606,6 @@ def test_the_measures_see_a_bad_surrogate(kaggle: Housing) -> None:
     assert (ks_distances(real, shifted) > 0.02).all()
     noisy = kaggle.train.y + 0.3 * torch.randn(kaggle.train.y.shape, generator=torch.Generator().manual_seed(0))
     noisy_val = kaggle.val.y + 0.3 * torch.randn(kaggle.val.y.shape, generator=torch.Generator().manual_seed(1))
-    parts = {"train": lai_data.Split(kaggle.train.x, noisy), "val": lai_data.Split(kaggle.val.x, noisy_val)}
+    parts = {"train": housing.Split(kaggle.train.x, noisy), "val": housing.Split(kaggle.val.x, noisy_val)}
     worse = Housing(**(vars(kaggle) | parts))
     assert linear_rmse(worse) > 1.03 * linear_rmse(kaggle)
