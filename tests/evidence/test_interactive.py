@@ -15,7 +15,6 @@ import pytest
 import torch
 
 import lai
-from evidence import figures
 from evidence.figures import interactive
 from evidence.figures.sliders import state, stepped
 
@@ -293,11 +292,6 @@ def test_what_cannot_be_drawn_is_refused(message: str, kind: type[Exception], ca
     with pytest.raises(kind) as caught:
         call()
     assert message in str(caught.value)
-
-
-def test_colours_are_those_of_the_other_figures() -> None:
-    assert interactive.COLOURS == figures.COLOURS
-    assert interactive.GREY == figures.style.GREY
 
 
 def test_a_figure_is_data_and_opens_no_browser() -> None:

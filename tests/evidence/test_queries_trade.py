@@ -1,0 +1,134 @@
+"""Queries on what less variance costs, against MSE and against shrunken outputs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ledger_tables import ask, falling, flat, rising, study, table
+
+from evidence.ledger.queries import QUERIES
+from evidence.ledger.tables import ADHERES, shrunken_rmse
+from evidence.ledger.views import Results
+
+
+@pytest.mark.parametrize(
+    ("name", "with_effect", "without"),
+    [
+        ("trade", "holds", "fails"),
+        ("max_accuracy", "fails", "holds"),
+        ("stable", "holds", "holds"),
+        ("generalise", "fails", "fails"),
+        ("variance_measures", "holds", "fails"),
+        ("slopes_fall", "holds", "fails"),
+    ],
+)
+def test_queries_on_the_trade(tmp_path: Path, name: str, with_effect: str, without: str) -> None:
+    assert ask(tmp_path, name, smoothness=table(rising, falling)) == with_effect
+    assert ask(tmp_path, name, smoothness=table(flat, flat, noise=0.001)) == without
+
+
+def test_at_the_maximum_means_within_the_bound(tmp_path: Path) -> None:
+    """One bound for all verdicts: more error than MSE beyond chance, but by less than the bound, is still the maximum."""
+    dearer = 1 + ADHERES / 2
+
+    def error(lam: float | None) -> float:
+        return 0.7 if lam is None else 0.7 * dearer
+
+    assert ask(tmp_path, "max_accuracy", smoothness=table(error, falling)) == "holds"
+    dearer = 1 + 2 * ADHERES
+    assert ask(tmp_path, "max_accuracy", smoothness=table(error, falling)) == "fails"
+
+
+def cost_of(c: float, covariance: float) -> float:
+    return float(shrunken_rmse(0.7, falling(None), c, covariance))
+
+
+WORDS = [(0.01, "holds"), (-0.01, "fails"), (0.0, "not shown")]
+
+
+@pytest.mark.parametrize("covariance", [0.0, 0.05])
+@pytest.mark.parametrize(("off", "word"), WORDS)
+def test_shrinking_as_the_cheaper_way(tmp_path: Path, off: float, word: str, covariance: float) -> None:
+    """Arms that cost more than shrinking, less, and as much."""
+
+    def error(lam: float | None) -> float:
+        return cost_of((falling(lam) / falling(None)) ** 0.5, covariance) + (off if lam else 0)
+
+    made = table(error, falling, noise=1e-4 if off else 1e-3)
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=study(covariance))
+    said = QUERIES["shrinking"](Results(tmp_path)).numbers
+    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
+    assert "The paper's figures, v2: holds under conditions (" in said  # at λ = 0.1 the printed error is below MSE's
+
+
+@pytest.mark.parametrize("covariance", [0.0, 0.05])
+@pytest.mark.parametrize(("off", "word"), WORDS)
+def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str, covariance: float) -> None:
+    """The made slopes are 0.8 for MSE and fall as the variance does, so they ask for a smaller one than the arms have."""
+
+    def error(lam: float | None) -> float:
+        return cost_of(falling(lam) / falling(None), covariance) - (off if lam else 0)
+
+    made = table(error, falling, noise=1e-4 if off else 1e-3)
+    ask(tmp_path, "shrinking_slopes", smoothness=made, shrinking=study(covariance))
+    said = QUERIES["shrinking_slopes"](Results(tmp_path)).numbers
+    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, recomputed", "Sound"))
+    assert "running" not in said  # slopes were not measured with those statistics
+
+
+def test_shrinking_takes_the_networks_of_its_table_and_read_out(tmp_path: Path) -> None:
+    """What was measured on others, on fewer or not at all is no evidence."""
+    made = table(lambda lam: 0.7 + (0.01 if lam else 0), falling)
+    right = study(0.05)
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=right)
+    want = QUERIES["shrinking"](Results(tmp_path)).numbers
+    others = right.assign(covariance=right["covariance"].where(right["epochs"] == 200, 9.0))
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=others)
+    assert QUERIES["shrinking"](Results(tmp_path)).numbers == want
+    running = right.assign(covariance=right["covariance"].where(right["readout"] == "recomputed", 9.0))
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=running)
+    said = QUERIES["shrinking"](Results(tmp_path)).numbers
+    assert "Sound, v2: holds" in want and "Sound, v2: holds" in said
+    assert "Corrected, running, v2: holds" in want and "Corrected, running, v2: fails" in said
+    for spoilt in (right[right["seed"] < 9], right[right["protocol"] == "sound"]):
+        ask(tmp_path, "shrinking", smoothness=made, shrinking=spoilt)
+        assert "Published, recomputed, v2" not in QUERIES["shrinking"](Results(tmp_path)).numbers
+    (tmp_path / "shrinking.csv").unlink()
+    assert QUERIES["shrinking"](Results(tmp_path)).verdict == "not testable"
+
+
+def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:
+    made = table(rising, lambda lam: 1.6 - falling(lam))
+    ask(tmp_path, "shrinking", smoothness=made, shrinking=study())
+    assert "Sound, v2: not testable (no arm has a lower variance)." in QUERIES["shrinking"](Results(tmp_path)).numbers
+    one = table(rising, lambda lam: falling(lam) if lam == 0.001 else 0.8)
+    ask(tmp_path, "shrinking", smoothness=one)
+    sound = re.search(r"Sound, v2: [^.]*?\((.*?)\)\.", QUERIES["shrinking"](Results(tmp_path)).numbers)
+    assert sound and "λ = 0.001" in sound[1] and "λ = 0.01:" not in sound[1]
+
+
+def test_the_error_of_shrunken_outputs() -> None:
+    """The formula against outputs that are in fact shrunk."""
+    rng = np.random.default_rng(0)
+    outputs = rng.normal(2.0, 0.9, 5000)
+    target = 0.3 + 1.2 * outputs + rng.normal(0, 0.7, 5000)
+    covariance = np.cov(outputs, target - outputs, bias=True)[0, 1]
+    assert covariance > 0.1
+    for c in (1.0, 0.8, 0.1, 1.3):
+        drawn = outputs.mean() + c * (outputs - outputs.mean())
+        rmse, expected = (np.sqrt(np.square(kind - target).mean()) for kind in (outputs, drawn))
+        assert shrunken_rmse(rmse, outputs.var(), c, covariance) == pytest.approx(expected)
+    for variance, c in ((-0.1, 0.5), (0.1, -0.5), (np.array([0.1, -0.1]), 0.5)):
+        with pytest.raises(ValueError, match="must be 0 or more"):
+            shrunken_rmse(0.7, variance, c)
+
+
+def test_generalise_and_beats_hold_where_the_error_falls(tmp_path: Path) -> None:
+    better = table(lambda lam: 1.4 - rising(lam), falling)
+    assert [ask(tmp_path, name, smoothness=better) for name in ("generalise", "v2_beats")] == ["holds"] * 2
+
+
+def test_an_unstable_arm(tmp_path: Path) -> None:
+    collapsed = table(lambda lam: 0.9 if lam == 0.001 else 0.7, falling)
+    assert ask(tmp_path, "stable", smoothness=collapsed) == "fails"
