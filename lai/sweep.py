@@ -210,18 +210,12 @@ class Sweep:
             history["val_rmse"] = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = batch_order(seed, epoch, len(x))[1].to(self.device)
-            xs, ys = x[order], y[order]
+            batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
             plan = lai_points(schedule, epoch, sizes) if takers.numel() else [range(0)] * len(sizes)
             total = torch.zeros(len(self), device=self.device)
-            for start, size, chosen in zip(starts, sizes, plan, strict=True):
-                batch = xs[start : start + size], ys[start : start + size]
-                total += size * self.step(*_parts(losses, batch, chosen, lam, takers, rest))
-            if not torch.isfinite(total).all():
-                at = int((~torch.isfinite(total)).nonzero()[0])
-                raise FloatingPointError(
-                    f"the loss of network {at} (λ = {lams[at]}) was not finite in epoch {epoch}; try a smaller lr, "
-                    "a λ nearer to 1, or scaled inputs"
-                )
+            for batch, chosen in zip(batches, plan):  # noqa: B905 drop_last leaves one batch out
+                total += len(batch[0]) * self.step(*_parts(losses, batch, chosen, lam, takers, rest))
+            _refuse_nonfinite(total, lams, epoch)
             history["epoch"] += [epoch] * len(self)
             history["network"] += range(len(self))
             history["loss"] += (total / sum(sizes)).tolist()
@@ -313,6 +307,15 @@ class Sweep:
                 self._programs[key] = traced
                 self.how = f"eager: {'compile is False' if not self.compile else 'few steps'}"
         return self._programs[key]
+
+
+def _refuse_nonfinite(losses: Tensor, lams: Sequence[Any], epoch: int) -> None:
+    if not torch.isfinite(losses).all():
+        at = int((~torch.isfinite(losses)).nonzero()[0])
+        raise FloatingPointError(
+            f"the loss of network {at} (λ = {lams[at]}) was not finite in epoch {epoch}; try a smaller lr, "
+            "a λ nearer to 1, or scaled inputs"
+        )
 
 
 class _Objectives(NamedTuple):
