@@ -130,15 +130,6 @@ def costs(folder: Path) -> str:
     return "\n\n".join([markdown(head, rows), "Wall time of the last call. " + " ".join(said)])
 
 
-def few_seeds(folder: Path) -> str:
-    """What a single table costs with few seeds."""
-    table = pd.read_csv(folder / "few_seeds.csv")
-    cores = re.search(r"\d+ cores", json.loads((folder / "few_seeds.json").read_text(encoding="utf-8"))["hardware"])
-    assert cores is not None and table["seeds"].nunique() == 1
-    head = [f"{table['seeds'][0]} seeds, {cores[0]}", *map(linked, table["table"])]
-    return markdown(head, [["wall time", *(f"{seconds / 60:.1f} min" for seconds in table["wall_seconds"])]])
-
-
 def _seconds(seconds: Mapping[str, float]) -> list[str]:
     each = [f"{seconds[p]:,.0f}" if p in seconds else "–" for p in PROTOCOLS]
     return [*each, f"{sum(seconds.values()) / 60:.0f} min"]
@@ -196,7 +187,7 @@ def tolerances(folder: Path) -> str:
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
-    f.__name__: f for f in (results, arms, costs, few_seeds, environments, tolerances)
+    f.__name__: f for f in (results, arms, costs, environments, tolerances)
 }
 
 
