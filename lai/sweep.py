@@ -230,17 +230,19 @@ class Sweep:
 
     def step(self, *parts: Part) -> Tensor:
         """One step of Adam on what each part says of its networks; returns their losses (E,), before the step."""
+        whole = len(parts) == 1 and parts[0].rows is None
+        everyone = torch.arange(len(self), device=self.device)
+        taken = torch.cat([everyone if part.rows is None else part.rows for part in parts])
+        if not whole and sorted(taken.tolist()) != everyone.tolist():
+            raise ValueError(f"parts have rows {taken.tolist()}: each of the {len(self)} networks once is needed")
         self._steps += 1
         found = [self._program(part)(*self._arguments(part)) for part in parts]
         for counts in self._counts.values():
             counts += 1
-        if len(parts) == 1 and parts[0].rows is None:
+        if whole:
             loss, rows = found[0]
             self._rows = dict(zip(self._rows, rows, strict=True))
             return loss
-        taken = torch.cat([part.rows for part in parts if part.rows is not None])
-        if sorted(taken.tolist()) != list(range(len(self))):
-            raise ValueError(f"parts have rows {taken.tolist()}: each of the {len(self)} networks once is needed")
         back = taken.argsort()
         for i, name in enumerate(self._rows):
             self._rows[name] = torch.cat([rows[i] for _, rows in found])[back]
@@ -292,7 +294,9 @@ class Sweep:
         return [torch.tensor(rate, dtype=like.dtype, device=like.device), *self._same.values(), *own, *part.args]
 
     def _trace(self, part: Part) -> torch.fx.GraphModule:
-        return trace(self._template, self._same, self._fixed, self._rows, part, self._arguments(part))
+        return trace(
+            _kind(self._first), self._template, self._same, self._fixed, self._rows, part, self._arguments(part)
+        )
 
     def _program(self, part: Part) -> Callable[..., Any]:
         """What computes (losses (E,), the networks' new state as in ``_rows``) from :meth:`_arguments`."""
@@ -364,6 +368,12 @@ def _parts(
         args = x[inside], y[inside], x[others], y[others], lam
         parts = [Part(losses.part, args, (False, False, False, False, True), rows)]
     return parts + ([Part(losses.plain, batch, (False, False), rest)] if rest.numel() else [])
+
+
+def _kind(model: nn.Module) -> str | None:
+    """What tells the architecture from others: torch's layers and ours say all of it, those of others may not."""
+    known = all(type(m).__module__.split(".")[0] in ("torch", "lai") for m in model.modules())
+    return str(model) if known else None
 
 
 def _check_models(models: Sequence[nn.Module]) -> None:
