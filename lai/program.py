@@ -111,7 +111,12 @@ def _adam(name: str, rows: dict[Name, Tensor], gradient: Tensor, rate: Tensor) -
     return {("weight", name): moved, ("first", name): first, ("second", name): second}
 
 
+_TRACED: dict[Any, torch.fx.GraphModule] = {}
+"""Traced programs, by all that they depend on."""
+
+
 def trace(
+    kind: str | None,
     template: nn.Module,
     same: Mapping[str, Tensor],
     fixed: Mapping[str, Tensor],
@@ -119,10 +124,12 @@ def trace(
     part: Part,
     arguments: list[Tensor],
 ) -> torch.fx.GraphModule:
-    """The program of a part: from flat ``arguments`` to its networks' losses (E,) and their new state.
+    """The program of a part, traced once for each kind of network: from flat ``arguments`` to its networks' losses (E,) and their new state.
 
     Parameters
     ----------
+    kind : str, optional
+        What tells the networks' architecture from every other; None if nothing does, and the trace is not shared.
     template : Module
         Of the networks' architecture, its BatchNorm layers replaced by :class:`lai.batchnorm.HandedOut`.
     same, fixed, rows
@@ -132,6 +139,23 @@ def trace(
     arguments : list of Tensor
         (lr / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)) as one tensor (2,), then ``same``, ``fixed``, ``rows`` and the part's own.
     """
+    like = [(t.shape, t.dtype, t.device) for t in arguments]
+    key = kind, part.objective, part.own, tuple(same), tuple(fixed), tuple(rows), str(like)
+    if kind is None:
+        return _traced(template, same, fixed, rows, part, arguments)
+    if key not in _TRACED:
+        _TRACED[key] = _traced(template, same, fixed, rows, part, arguments)
+    return _TRACED[key]
+
+
+def _traced(
+    template: nn.Module,
+    same: Mapping[str, Tensor],
+    fixed: Mapping[str, Tensor],
+    rows: Mapping[Name, Tensor],
+    part: Part,
+    arguments: list[Tensor],
+) -> torch.fx.GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 
     names: tuple[list[Any], ...] = [*same], [*fixed], [*rows]
