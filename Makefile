@@ -31,7 +31,7 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve chapter test test-all lint format refresh reproduce clean distclean
+.PHONY: help env book serve chapter test test-all lint mutants format refresh reproduce clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -66,6 +66,9 @@ lint: env ## style, types, clean notebooks
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy lai evidence tools
 	@$(PY) -m tools.refresh --check
+
+mutants: env ## put small faults into lai and see that its tests notice; ARGS="loss --sample 40 --seed 1"
+	@$(PY) -m tools.mutate $(ARGS)
 
 format: env ## put the code in shape
 	@$(PY) -m ruff check --fix .
