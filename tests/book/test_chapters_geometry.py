@@ -5,38 +5,20 @@ Most runs execute the code cells in this process; a few go through papermill as 
 
 import functools
 import math
-import re
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import nbformat
 import pytest
 import torch
-from chapter_run import Run, surroundings
+from chapter_run import Run, committed_verdicts, surroundings
 
 import lai
 from evidence import figures
 from evidence.figures import sliders
 
 GEOMETRY, LAMBDA = "10_linear_geometry", "20_lambda"
-VERDICTS = {
-    GEOMETRY: [
-        "geometry-legs: holds",
-        "geometry-max: holds",
-        "geometry-chebyshev: holds",
-        "geometry-negative: holds",
-        "nonsmooth: holds",
-    ],
-    LAMBDA: [
-        "boundary-one: holds",
-        "vanishing: holds under stated conditions\n  below the boundary; repaired for the error, not for the slope",
-        "boundary-lambda: holds under stated conditions\n  for the factor alone; at λ for MAE, at √λ for MSE",
-        "duality: holds",
-        "range: holds under stated conditions\n  on the near side of the boundary, not on the far side",
-    ],
-}
-LAMS = (1e-6, 0.05, 0.5, 1.0, 3, 1e4)
+VERDICTS = {name: ["\n".join(lines) for lines in committed_verdicts(name).values()] for name in (GEOMETRY, LAMBDA)}
+LAMS = (1e-6, 0.5, 1.0, 3, 1e4)
 
 
 @functools.cache
@@ -55,10 +37,6 @@ def chapter(request: pytest.FixtureRequest) -> str:
 @pytest.mark.parametrize("lam", LAMS)
 def test_verdicts_do_not_depend_on_lam(chapter: str, lam: float) -> None:
     assert run(chapter, lam=lam).verdicts() == VERDICTS[chapter]
-
-
-def test_verdicts_at_the_chapters_own_parameters(chapter: str) -> None:
-    assert run(chapter).verdicts() == VERDICTS[chapter]
 
 
 @pytest.mark.parametrize("k, e", [(-2.0, 1.0), (0.0, 1.0), (1.0, -3.0), (100.0, 2.0), (-0.1, -0.01)])
@@ -99,26 +77,8 @@ def test_inserted_numbers(lam: float) -> None:
 
 
 @pytest.mark.parametrize("lam", LAMS)
-def test_static_sentences_are_true_at_every_lam(lam: float) -> None:
-    """Alt texts, captions and prose stay as they are when λ changes: what they say about curves, checked."""
-    k = lam * torch.logspace(-3, 3, 6001, dtype=torch.float64)
-    f, g = lai.lai_factor(k, lam, base="mae"), lai.lai_factor(k, lam, base="mse")
-    least = max(1, lam) / math.hypot(1, lam)
-    assert float(f.min()) == pytest.approx(least)  # at the boundary, nowhere lower
-    assert float(lai.lai_factor(lam, lam, base="mae")) == pytest.approx(least)
-    assert float(lai.lai_factor(-lam, lam, base="mae")) == pytest.approx(least)
-    assert float(lai.lai_factor(lam**0.5, lam, base="mse")) == pytest.approx(max(1, lam) / (1 + lam))
-    assert max(1, lam) / (1 + lam) <= least + 1e-12  # "at least as deep"
-    assert 0.7 < least <= 1 and 0.5 <= max(1, lam) / (1 + lam) <= 1
-    ends = torch.tensor([0.0, 1e20], dtype=torch.float64)
-    for base in ("mae", "mse"):  # "the same heights at both ends"
-        assert lai.lai_factor(ends, lam, base=base).tolist() == pytest.approx([max(1, lam), 1 / min(1, lam)])
-    assert float(torch.cat([f, g]).max()) <= max(lam, 1 / lam) * (1 + 1e-9)
-
-
-@pytest.mark.parametrize("lam", LAMS)
-def test_static_sentences_about_the_pulls_are_true_at_every_lam(lam: float) -> None:
-    """What the text and the alt texts say about mirror, pulls and tails, by finite differences of the factor."""
+def test_mirror_pulls_and_tails_in_closed_form(lam: float) -> None:
+    """The formulas of the chapter on λ, by finite differences of the factor."""
 
     def factor(base: str, k: float, lam: float = lam) -> float:
         return float(lai.lai_factor(torch.tensor(k, dtype=torch.float64), lam, base=base))  # type: ignore[arg-type]
@@ -221,20 +181,6 @@ def test_figure_of_the_pulls(lam: float, base: str, size: int) -> None:
     assert torch.allclose(up[1], size * top * up[0] / (1 + up[0] ** 2) ** power)
     assert torch.allclose(down[1], size * (down[0] ** (size - 1)) / low / (1 + down[0] ** 2) ** power)
     assert float(tail[1, -1]) == pytest.approx(float(down[1, -1]), rel=0.01)
-
-
-def test_lam_acts(chapter: str) -> None:
-    name = {GEOMETRY: "ahead", LAMBDA: "square-check"}[chapter]
-    printed = {run(chapter, lam=lam).printed[name] for lam in LAMS}
-    assert len(printed) == len(LAMS)
-
-
-def test_numbers_in_the_prose_are_all_glued(chapter: str) -> None:
-    done = run(chapter)
-    prose = "\n".join(cell.source for cell in done.notebook.cells if cell.cell_type == "markdown")
-    wanted = set(re.findall(r"\{glue:text\}`([\w-]+)", prose))
-    assert wanted and wanted <= set(done.glued)
-    assert all(type(value) is float for value in done.glued.values())
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
@@ -381,23 +327,3 @@ def test_exercises_of_lambda() -> None:
         [math.hypot(1, lam), 1, math.hypot(1, lam) / lam], rel=1e-6
     )
     assert done.names["solution_6"] == pytest.approx((1, lam**2), rel=1e-4)
-
-
-@pytest.mark.parametrize("lam", LAMS)
-def test_solutions_run_at_every_lam(chapter: str, lam: float) -> None:
-    printed = run(chapter, lam=lam).printed
-    assert {f"exercise-{i}-solution" for i in range(1, 7)} <= set(printed)
-
-
-# --- as a reader reruns them -----------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_papermill_refuses_a_bad_lam(tmp_path: Path) -> None:
-    from tools.notebook import NOTEBOOKS, ToolError
-    from tools.notebook import run as papermill_run
-
-    with pytest.raises(ToolError, match="lam = 0"):
-        papermill_run(NOTEBOOKS / f"{LAMBDA}.ipynb", tmp_path / "run.ipynb", {"lam": 0})
-    done = nbformat.read(tmp_path / "run.ipynb", as_version=4)
-    assert not any(o.output_type == "stream" for cell in done.cells for o in cell.get("outputs", []))
