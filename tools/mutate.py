@@ -10,6 +10,7 @@ the first failure. Survivors are printed with their line and change. Tests marke
 import argparse
 import ast
 import copy
+import importlib
 import importlib.util
 import os
 import random
@@ -186,6 +187,7 @@ def start(module: str, source: str) -> int:
         import pytest
 
         sys.meta_path.insert(0, Mutated(module, source))
+        importlib.import_module("lai")  # now, since pytest has a loader of its own for modules with examples
         options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
         status = int(pytest.main([*options, "--doctest-modules", *tests_of(module)]))
     finally:

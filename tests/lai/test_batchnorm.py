@@ -2,6 +2,7 @@
 
 import copy
 
+import checks
 import pytest
 import torch
 from batch_networks import differences, network, slopes
@@ -114,5 +115,4 @@ def test_fit_takes_the_wrapper_and_refuses_the_model(x: Tensor) -> None:
 
 
 def test_a_wrong_choice_is_refused() -> None:
-    with pytest.raises(ValueError, match="statistics"):
-        FixedStatistics(network(), "fixed")  # type: ignore[arg-type]
+    checks.refused(ValueError, "statistics = 'fixed'", FixedStatistics, network(), "fixed")

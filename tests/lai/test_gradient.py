@@ -6,6 +6,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 
+import checks
 import pytest
 import torch
 from torch import Tensor, nn
@@ -162,17 +163,17 @@ def test_no_reference_cycle_keeps_the_graph_alive(method: Callable, freed: bool)
 
 def test_bad_arguments_are_named() -> None:
     x, model = points(), net()
-    with pytest.raises(ValueError, match="requires_grad is False"):
-        lai.input_gradient(model(x), x)
+    checks.refused(ValueError, "inputs.requires_grad is False", lai.input_gradient, model(x), x)
     x.requires_grad_()
-    with pytest.raises(ValueError, match="same batch size"):
-        lai.input_gradient(model(x)[:3], x)
-    with pytest.raises(ValueError, match=r"must be \(N,\), \(N, 1\) or \(N, M\)"):
-        lai.input_gradient(model(x)[:, :, None], x)
-    with pytest.raises(ValueError, match=r"shape \(7, 0\)"):
-        lai.input_gradient(model(x)[:, :0], x)
-    with pytest.raises(TypeError, match="float"):
-        lai.input_gradient(1.0, x)  # type: ignore[arg-type]
+    for output, message in [
+        (model(x)[:3], r"output has shape \(3, 1\) and inputs \(7, 3\): .* same batch size"),
+        (model(x).sum(), r"output has shape \(\) and inputs"),
+        (model(x)[:, :, None], r"output has shape \(7, 1, 1\): it must be \(N,\), \(N, 1\) or \(N, M\)"),
+        (model(x)[:, :0], r"output has shape \(7, 0\)"),
+    ]:
+        checks.refused(ValueError, message, lai.input_gradient, output, x)
+    checks.refused(TypeError, "output and inputs must be tensors, not float", lai.input_gradient, 1.0, x)
+    checks.refused(TypeError, "output and inputs must be tensors, .* float", lai.input_gradient, model(x), 1.0)
 
 
 # --- samples that mix ---------------------------------------------------------------------------------------
@@ -227,16 +228,13 @@ def test_batchnorm_last_has_zero_summed_gradient_and_is_found() -> None:
 
 def test_the_probe_leaves_everything_as_it_was() -> None:
     model = net(nn.BatchNorm1d(5))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
     x = points().requires_grad_()
-    torch.manual_seed(5)
-    want = torch.rand(1)
-    torch.manual_seed(5)
-    with pytest.raises(RuntimeError):
+    with checks.untouched(model), pytest.raises(RuntimeError):
         lai.assert_independent_samples(model, x)
-    assert torch.rand(1) == want and x.grad is None and model.training
-    for k, v in model.state_dict().items():
-        assert torch.equal(v, before[k])
+    still = nn.Sequential(nn.Dropout(0.5), model.eval())
+    with checks.untouched(still):
+        lai.assert_independent_samples(still, x)
+    assert x.grad is None
 
 
 def test_the_probe_does_not_accuse_a_model_whose_slope_is_infinite() -> None:
@@ -246,13 +244,13 @@ def test_the_probe_does_not_accuse_a_model_whose_slope_is_infinite() -> None:
 
     x = points().abs()
     x[2] = 0
-    with pytest.raises(ValueError, match="slope is not finite"):
-        lai.assert_independent_samples(Root(), x)
+    checks.refused(ValueError, "the model's slope is not finite", lai.assert_independent_samples, Root(), x)
 
 
 def test_the_probe_needs_two_samples() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        lai.assert_independent_samples(net(), points(1))
+    message = r"inputs has shape \(1, 3\): at least 2 samples"
+    checks.refused(ValueError, message, lai.assert_independent_samples, net(), points(1))
+    lai.assert_independent_samples(net(), points(2))
 
 
 def test_summed_gradient_through_batchnorm_is_wrong() -> None:

@@ -3,6 +3,7 @@
 import math
 from fractions import Fraction
 
+import checks
 import pytest
 import torch
 from hypothesis import given, settings
@@ -84,5 +85,4 @@ def test_depends_on_seed_and_epoch_alone() -> None:
     ],
 )
 def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        lai.LaiSchedule(**arguments)
+    checks.refused(ValueError, message, lai.LaiSchedule, **arguments)
