@@ -189,7 +189,21 @@ def test_a_narrow_lam_tensor_costs_no_precision(base: str, narrow: torch.dtype) 
     torch.testing.assert_close(lai.lai_factor(k, lam, base=base), want, rtol=1e-15, atol=0)
 
 
+def test_maps_over_lam() -> None:
+    """torch.func shows no values, which the check of λ has to do without."""
+    k, lams = torch.tensor([0.3, 4.0]), torch.tensor([[0.1, 0.2], [0.5, 3.0]])
+    mapped = torch.func.vmap(lambda lam: lai.lai_factor(k, lam))(lams)
+    torch.testing.assert_close(mapped, torch.stack([lai.lai_factor(k, lam) for lam in lams]))
+    by_lam = torch.func.grad(lambda lam: lai.lai_factor(k, lam).sum())(lams[0])
+    lam = lams[0].clone().requires_grad_()
+    torch.testing.assert_close(by_lam, torch.autograd.grad(lai.lai_factor(k, lam).sum(), lam)[0])
+
+
 def test_a_lam_beyond_the_dtype_is_refused_and_not_nan() -> None:
+    limits = torch.finfo(torch.float32)
+    for lam in (limits.tiny, limits.max):
+        for k in (0.0, 1.0, limits.max):
+            assert lai.lai_factor(k, lam, base="mae").item() == pytest.approx(paper_factor(k, lam, "mae"), rel=1e-6)
     checks.refused(ValueError, "lam = 1e-92.*float32", lai.lai_factor, torch.zeros(1), 1e-92)
     assert lai.lai_factor(torch.zeros(1, dtype=torch.float64), 1e-92).item() == 1
     checks.refused(ValueError, "lam = 1e.40.*float32", lai.lai_factor, torch.zeros(1), 1e40, base="mae")

@@ -33,12 +33,17 @@ def test_the_papers_setting() -> None:
     assert sum(counts[:100]) == 0 and sum(counts[100:]) == 58
 
 
-@given(alpha=st.floats(0, 1), sizes=st.lists(st.integers(1, 600), min_size=1, max_size=8))
+@given(
+    alpha=st.floats(0, 1),
+    sizes=st.lists(st.integers(1, 600), min_size=1, max_size=8),
+    pretrain=st.integers(0, 3),
+)
 @settings(max_examples=100, deadline=None)
-def test_points_are_distinct_in_range_and_of_the_right_number(alpha: float, sizes: list[int]) -> None:
-    schedule = lai.LaiSchedule(alpha, sampling="points")
+def test_points_are_distinct_in_range_and_of_the_right_number(alpha: float, sizes: list[int], pretrain: int) -> None:
+    schedule = lai.LaiSchedule(alpha, sampling="points", pretrain_epochs=pretrain)
+    assert all(len(picks) == 0 for epoch in range(pretrain) for picks in schedule.points(epoch, sizes))
     total = 0
-    for epoch in range(3):
+    for epoch in range(pretrain, pretrain + 3):
         plan = schedule.points(epoch, sizes)
         for picks, size in zip(plan, sizes, strict=True):
             assert picks.unique().numel() == picks.numel() <= size
@@ -69,6 +74,14 @@ def test_depends_on_seed_and_epoch_alone() -> None:
     torch.manual_seed(0)
     same.batches(0, 50)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_is_printed_makes_the_same_plan() -> None:
+    schedule = lai.LaiSchedule(0.3, pretrain_epochs=1, sampling="points", seed=5)
+    again = eval(repr(schedule), {"LaiSchedule": lai.LaiSchedule})
+    assert again.sampling == "points"
+    for epoch in range(3):
+        assert all(map(torch.equal, again.points(epoch, [40, 7]), schedule.points(epoch, [40, 7])))
 
 
 @pytest.mark.parametrize(
