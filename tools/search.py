@@ -15,7 +15,8 @@ import pandas as pd
 
 from evidence.data import load_housing
 from evidence.runs.store import CellStore
-from evidence.search.recipes import TUNING, search, search_mse
+from evidence.search.recipes import TUNING
+from evidence.search.run import search, search_mse
 from tools.files import replace_texts, table_texts
 from tools.reproduce import CELLS, RESULTS, environment, positive
 

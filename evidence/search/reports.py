@@ -28,7 +28,7 @@ def rulers(table: pd.DataFrame, *, readout: str = "recomputed") -> tuple[float, 
     Parameters
     ----------
     table : DataFrame
-        From :func:`evidence.search.recipes.search_mse`, one read-out epoch.
+        From :func:`evidence.search.run.search_mse`, one read-out epoch.
     readout : "recomputed" or "running"
 
     Returns
@@ -81,7 +81,7 @@ def rank_recipes(
     Parameters
     ----------
     table : DataFrame
-        From :func:`evidence.search.recipes.search_mse`.
+        From :func:`evidence.search.run.search_mse`.
     readout : "recomputed" or "running"
     epoch : int, optional
         Of the read-out; default: the last.
@@ -125,7 +125,7 @@ def both_readouts(table: pd.DataFrame, **options: Any) -> pd.DataFrame:
     Parameters
     ----------
     table : DataFrame
-        From :func:`evidence.search.recipes.search_mse`.
+        From :func:`evidence.search.run.search_mse`.
     options
         Of :func:`rank_recipes`, but for ``readout``; ``ruler`` is a mapping from read-out to ruler.
 
@@ -146,6 +146,35 @@ def both_readouts(table: pd.DataFrame, **options: Any) -> pd.DataFrame:
     return out.sort_values("distance", kind="stable")
 
 
+FINALISTS = 5
+"""How many recipes are trained again with fresh seeds, at most."""
+
+
+def finalists_of(first: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """Names of the recipes that are near the paper's MSE figures, and of those that are but for their sensitivities.
+
+    Parameters
+    ----------
+    first : DataFrame
+        From :func:`evidence.search.run.search_mse`.
+
+    Returns
+    -------
+    (list of str, list of str)
+        The nearest first; at most ``FINALISTS`` of each.
+    """
+    ranked = both_readouts(first)
+    near, rivals = ranked.index[ranked["near"]], ranked.index[ranked["row"] & ~ranked["near"]]
+    return near[:FINALISTS].tolist(), rivals[:FINALISTS].tolist()
+
+
+def chosen_of(first: pd.DataFrame, fresh: pd.DataFrame) -> str:
+    """The finalist that is nearest with its fresh seeds, in the first stage's rulers."""
+    last = first[first["epoch"] == first["epoch"].max()]
+    ruler = {name: rulers(last, readout=name) for name in READOUTS}
+    return str(both_readouts(fresh, ruler=ruler).index[0])
+
+
 def within_spread(runs: pd.DataFrame, target: tuple[float, float], *, readout: str = "recomputed") -> bool:
     """Whether the printed pair lies within two standard deviations over seeds of the mean, in both numbers."""
     values = runs[list(READOUTS[readout])]
@@ -159,7 +188,7 @@ def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "recomputed")
     Parameters
     ----------
     table : DataFrame
-        From :func:`evidence.search.recipes.search_lai`.
+        From :func:`evidence.search.run.search_lai`.
     variant : str
     readout : "recomputed" or "running"
 
@@ -189,7 +218,7 @@ def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: s
     Parameters
     ----------
     table : DataFrame
-        From :func:`evidence.search.recipes.search_lai`, with the paper's three λ.
+        From :func:`evidence.search.run.search_lai`, with the paper's three λ.
     ruler : (float, float)
         From :func:`rulers`: the same that measured the MSE figures.
     readout : "recomputed" or "running"

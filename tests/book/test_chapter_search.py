@@ -11,8 +11,9 @@ from chapter_run import ROOT, Run
 from evidence.data import KAGGLE_SHA256
 from evidence.ledger.paper import V2_SMOOTHNESS
 from evidence.runs.protocols import PROTOCOLS
-from evidence.search.recipes import RECIPES, VARIANTS, chosen_of, finalists_of
+from evidence.search.recipes import RECIPES, VARIANTS
 from evidence.search.reports import rank_variants
+from evidence.search.run import chosen_of, finalists_of
 
 CHAPTER = "74_protocol_search"
 RESULTS = ROOT / "book" / "results"
