@@ -151,6 +151,8 @@ def test_broadcasts_along_features_only() -> None:
         (math.nan, "lam = nan"),
         (math.inf, "lam = inf"),
         ([0.1, -2.0], r"lam\[1\] = -2.0"),
+        ([[0.1, 1.0], [0.0, 1.0]], r"lam\[2\] = 0.0"),
+        (torch.tensor(0.0), "lam = 0.0"),
         ([], r"lam = \[\]: λ must not be empty"),
         (torch.tensor([1.0, math.nan]), r"lam\[1\] = nan"),
     ],

@@ -217,6 +217,26 @@ def test_mixing_that_is_not_batchnorm_is_found() -> None:
         lai.assert_independent_samples(net(Centre()), points())
 
 
+@pytest.mark.parametrize("after", [True, False])
+def test_a_sample_that_sees_its_neighbour_alone_is_found(after: bool) -> None:
+    class Sees(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            none = torch.zeros_like(x[:1])
+            return x + torch.cat([x[1:], none] if after else [none, x[:-1]])
+
+    with pytest.raises(RuntimeError, match="not independent"):
+        lai.assert_independent_samples(nn.Sequential(Sees(), net()), points())
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 2, 2)])
+def test_the_probe_takes_features_of_any_shape(shape: tuple[int, ...]) -> None:
+    class Total(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.reshape(len(x), -1).sum(1)
+
+    lai.assert_independent_samples(Total(), torch.rand(shape))
+
+
 def test_batchnorm_last_has_zero_summed_gradient_and_is_found() -> None:
     """The case in which nothing looks wrong: the summed gradient is not off, it is exactly zero."""
     model = nn.Sequential(nn.Linear(3, 1), nn.BatchNorm1d(1)).to(D)

@@ -70,6 +70,14 @@ def test_equals_the_definition(base: str, norm: str, order: str) -> None:
     assert module(y_hat, y, k).item() == got.item()
 
 
+def test_what_is_not_said_is_lam_1_mse_and_l2() -> None:
+    y_hat, y, k = batch()
+    want = by_hand(y_hat, y, k, [1.0] * 3, "mse", "l2", 0, "sample")
+    for loss in (lai.lai_loss, lai.LaiLoss()):
+        assert loss(y_hat, y, k).item() == pytest.approx(want, rel=1e-13)
+    torch.testing.assert_close(directional_losses(y_hat, y, k), directional_losses(y_hat, y, k, lam=1.0, base="mse"))
+
+
 def test_reduction_none_keeps_the_shape() -> None:
     y_hat, y, k = batch()
     each = lai.lai_loss(y_hat, y, k, lam=0.5, reduction="none")
@@ -221,6 +229,17 @@ def test_tiny_errors_do_not_overflow_the_batch_order() -> None:
     loss = lai.lai_loss(y_hat, torch.zeros(4), torch.ones(4, 2), order="batch", base="mse")
     (g,) = torch.autograd.grad(loss, y_hat)
     assert torch.isfinite(g).all()
+
+
+@pytest.mark.parametrize("size", [1e-310, 1e-300, 1.0])
+def test_batch_order_pulls_the_same_at_any_size_of_equal_errors(size: float) -> None:
+    """MAE has a pull that does not depend on the error, down to errors too small to divide by."""
+    _, _, k = batch()
+    y_hat = torch.full((6,), size, dtype=D, requires_grad=True)
+    loss = lai.lai_loss(y_hat, torch.zeros(6, dtype=D), k, lam=0.3, base="mae", order="batch", norm="l1")
+    (pull,) = torch.autograd.grad(loss, y_hat)
+    factors = lai.lai_factor(k, 0.3, base="mae").sum(1)
+    assert pull.sum().item() == pytest.approx(factors.mean().item(), rel=1e-9)
 
 
 def test_deferred_initialisation() -> None:
