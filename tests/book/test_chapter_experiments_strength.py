@@ -17,7 +17,7 @@ from chapter_run import ROOT, Run
 
 from evidence.ledger.paper import V1_SMOOTHNESS
 from evidence.ledger.stats import paired
-from lai import sweep
+from lai import program, sweep
 
 CHAPTER = "72_experiments_strength"
 TINY = {"seeds": 1, "epochs": 1, "n_jobs": 1}
@@ -107,6 +107,7 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
 
 def test_a_loss_that_ignores_slopes_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     real = sweep.lai_loss
+    monkeypatch.setattr(program, "_TRACED", {})  # what was traced before knows the real one
     monkeypatch.setattr(sweep, "lai_loss", lambda value, y, k, **given: real(value, y, torch.zeros_like(k), **given))
     mutant = Run(CHAPTER, lam=0.1, lam_sound=0.001, protocols=["sound"], **TINY).all(until="live-curves")
     assert mutant.lines("live-verdict") == ["sound: flatter by 1 % in every seed of this run: False"]

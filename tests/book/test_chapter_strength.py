@@ -11,7 +11,7 @@ import torch
 from chapter_run import Run, committed_verdicts
 from scipy import stats
 
-from lai import sweep
+from lai import program, sweep
 
 CHAPTER = "61_strength_map"
 VERDICT = committed_verdicts(CHAPTER)["verdict-cheap"]
@@ -72,6 +72,7 @@ def test_verdict_of_made_up_maps() -> None:
 @pytest.mark.long
 def test_verdict_notices_a_loss_without_slopes(monkeypatch: pytest.MonkeyPatch) -> None:
     real = sweep.lai_loss
+    monkeypatch.setattr(program, "_TRACED", {})  # what was traced before knows the real one
     monkeypatch.setattr(sweep, "lai_loss", lambda value, y, k, **given: real(value, y, torch.zeros_like(k), **given))
     trained = {"imports", "parameters", "lam-check", "train", "map-figure", "verdict-cheap"}
     mutant = Run(CHAPTER, lam=3.0, n_jobs=1, **SMALL)
