@@ -186,9 +186,7 @@ def tolerances(folder: Path) -> str:
     return markdown(head, rows)
 
 
-BLOCKS: dict[str, Callable[[Path], str]] = {
-    f.__name__: f for f in (results, arms, costs, environments, tolerances)
-}
+BLOCKS: dict[str, Callable[[Path], str]] = {f.__name__: f for f in (results, arms, costs, environments, tolerances)}
 
 
 def linked(name: str) -> str:
