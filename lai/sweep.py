@@ -212,7 +212,7 @@ class Sweep:
             order = batch_order(seed, epoch, len(x))[1].to(self.device)
             batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
             plan = lai_points(schedule, epoch, sizes) if takers.numel() else [range(0)] * len(sizes)
-            total = torch.zeros(len(self), device=self.device)
+            total = torch.zeros(len(self), dtype=x.dtype, device=self.device)
             for batch, chosen in zip(batches, plan):  # noqa: B905 drop_last leaves one batch out
                 total += len(batch[0]) * self.step(*_parts(losses, batch, chosen, lam, takers, rest))
             _refuse_nonfinite(total, lams, epoch)
@@ -301,11 +301,12 @@ class Sweep:
     def _program(self, part: Part) -> Callable[..., Any]:
         """What computes (losses (E,), the networks' new state as in ``_rows``) from :meth:`_arguments`."""
         at = [(t.shape, t.dtype) for t in part.args], None if part.rows is None else len(part.rows)
-        key = part.objective, part.own, str(at), torch.get_num_threads()
+        worth = self._planned.get(part.objective, 0) >= WORTH_COMPILING
+        wanted = self.compile is True or (self.compile == "auto" and worth)
+        key = part.objective, part.own, str(at), torch.get_num_threads(), wanted
         if key not in self._programs:
             traced = self._trace(part)
-            worth = self._planned.get(part.objective, 0) >= WORTH_COMPILING
-            if self.compile is True or (self.compile == "auto" and worth):
+            if wanted:
                 self._programs[key], self.how = compiled(traced, self._arguments(part))
             else:
                 self._programs[key] = traced
@@ -373,13 +374,26 @@ def _parts(
 def _kind(model: nn.Module) -> str | None:
     """What tells the architecture from others: torch's layers and ours say all of it, those of others may not."""
     known = all(type(m).__module__.split(".")[0] in ("torch", "lai") for m in model.modules())
-    return str(model) if known else None
+    return str(_settings(model)) if known else None
+
+
+def _settings(model: nn.Module) -> list[Any]:
+    """Of every layer of torch's and ours the settings, of which it need not print all: not the number of heads, say."""
+    return [
+        (
+            name,
+            type(m).__qualname__,
+            sorted((k, repr(v)) for k, v in vars(m).items() if k[0] != "_" and k != "training"),
+        )
+        for name, m in model.named_modules()
+        if type(m).__module__.split(".")[0] in ("torch", "lai")
+    ]
 
 
 def _check_models(models: Sequence[nn.Module]) -> None:
     if not models:
         raise ValueError("models: give at least one")
-    if len({(str(model), *_shapes(model)) for model in models}) > 1:
+    if len({str((model, _settings(model), _shapes(model))) for model in models}) > 1:
         raise ValueError("models differ in architecture, dtype or which weights are trained: a sweep is of one")
     if not any(p.requires_grad for p in models[0].parameters()):
         raise ValueError("models: none of their weights requires a gradient, so nothing would be trained")

@@ -138,7 +138,7 @@ def fit(
             order = order.to(where)
             batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
             plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
-            total = torch.zeros((), device=where)
+            total = torch.zeros((), dtype=x.dtype, device=where)
             for b, ((xb, yb), chosen) in enumerate(zip(batches, plan)):  # noqa: B905 drop_last leaves one batch out
                 loss, k = _batch_loss(model, xb, yb, criterion, plain, chosen)
                 if not torch.isfinite(loss):

@@ -69,6 +69,6 @@ def each_equals_fit(models: list[nn.Module], lams: Sequence[Any] = LAMS, data: A
         checks.same(trained, fitted, rtol=1e-9, atol=1e-9)
         rows = [row for row, network in enumerate(history["network"]) if network == i]
         assert sorted(history) == sorted([*expected, "network"])
-        for name, values in expected.items():  # both add up losses in float32
-            assert [history[name][row] for row in rows] == pytest.approx(values, rel=1e-6)
+        for name, values in expected.items():
+            assert [history[name][row] for row in rows] == pytest.approx(values, rel=1e-10)
     return sweep

@@ -16,6 +16,7 @@ from lai.sweep import Part, Sweep
 @pytest.fixture(autouse=True)
 def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
     """The program as it is, since to trace it takes half a second; test_program.py has it traced."""
+    monkeypatch.setattr("lai.program._TRACED", {})  # neither takes a program from the other
     monkeypatch.setattr("torch.fx.experimental.proxy_tensor.make_fx", lambda program: lambda *arguments: program)
 
 
@@ -49,9 +50,15 @@ def test_equals_fit_with_the_options_of_the_loss(options: dict[str, Any]) -> Non
     each_equals_fit(networks(), epochs=1, **options)
 
 
-@pytest.mark.parametrize("lams", [[None, None], [0.5, 0.1], [[0.1, 0.2], [0.3, 0.4]], [0.1, None]], ids=str)
+@pytest.mark.parametrize(
+    "lams", [[None, None], [0.5, 0.1], [[0.1, 0.2], [0.3, 0.4]], [0.1, None], [1e-50, None]], ids=str
+)
 def test_equals_fit_whatever_lams_are_mixed(lams: list[Any]) -> None:
     each_equals_fit(networks(n=2), lams, epochs=1, schedule=PART)
+
+
+def test_equals_fit_sample_by_sample() -> None:
+    each_equals_fit(networks(), LAMS, wave(5), epochs=1, batch_size=1)
 
 
 def test_one_input_without_an_axis_columns_and_images() -> None:
@@ -65,6 +72,19 @@ def test_one_input_without_an_axis_columns_and_images() -> None:
     each_equals_fit([images.double()] * 2, [0.1, 0.5 + torch.rand(1, 3, 3)], (x, column), epochs=1)
     line = nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0)).double()
     each_equals_fit([line] * 2, [0.1, 0.3], (x[:, 0, 0, 0], column[:, 0]), epochs=1)
+
+
+def attention(heads: int) -> nn.Module:
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(4, heads, 4, dropout=0.0, batch_first=True)
+    return nn.Sequential(nn.Unflatten(1, (1, 2)), nn.Linear(2, 4), layer, nn.Linear(4, 1), nn.Flatten(0)).double()
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_settings_that_layers_do_not_print_count() -> None:
+    for heads in (1, 2):  # the second may not take the first one's program
+        each_equals_fit([attention(heads)], [None], epochs=1)
+    checks.refused(ValueError, "models differ in architecture", sweep_of, [attention(1), attention(2)])
 
 
 def test_frozen_weights_stay() -> None:
@@ -184,14 +204,30 @@ def test_a_step_of_ones_own_objective() -> None:
         checks.same(sweep.models()[i], model, rtol=1e-9, atol=1e-9)
 
 
-def test_says_how_it_ran() -> None:
-    sweep = sweep_of(networks())
-    assert sweep.how == "eager: nothing was trained yet"
-    sweep.fit(wave(), lams=LAMS, **SETTINGS)
-    assert sweep.how == "eager: compile is False"
-    sweep = sweep_of(networks(), compile="auto")
-    sweep.fit(wave(), lams=LAMS, **SETTINGS)
-    assert sweep.how == "eager: few steps"
+def test_says_how_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With "auto" what is worth its time is compiled, each loss by the number of its own steps, in whichever call."""
+    monkeypatch.setattr("lai.sweep.WORTH_COMPILING", 10)
+    monkeypatch.setattr("lai.sweep.compiled", lambda traced, arguments: (traced, "compiled"))
+
+    def how(sweep: Sweep, **change: Any) -> str:
+        sweep.fit(wave(), **{"lams": [0.5] * 3, **SETTINGS, **change})  # five steps an epoch
+        return sweep.how
+
+    assert sweep_of(networks()).how == "eager: nothing was trained yet"
+    assert how(sweep_of(networks()), epochs=3) == "eager: compile is False"
+    assert how(sweep_of(networks(), compile=True), epochs=1) == "compiled"
+    auto = sweep_of(networks(), compile="auto")
+    assert how(auto, epochs=1) == "eager: few steps"
+    assert how(auto, epochs=2) == "compiled"
+    fresh = lambda: sweep_of(networks(), compile="auto")  # noqa: E731
+    assert how(fresh(), epochs=2, lams=[None] * 3) == "compiled"
+    assert how(fresh(), epochs=2, lams=[None] * 3, schedule=lai.LaiSchedule(1.0)) == "compiled"
+    assert how(fresh(), epochs=4, lams=[0.5] * 3, schedule=lai.LaiSchedule(1.0)) == "compiled"
+    assert how(fresh(), epochs=2, schedule=POINTS) == "compiled"
+    seldom = lai.LaiSchedule(0.2, pretrain_epochs=1)  # from the second epoch on, one batch in five
+    arms = fresh()
+    assert how(arms, epochs=1, schedule=seldom) == "eager: few steps"
+    assert how(arms, epochs=2, schedule=seldom, first_epoch=1) == "eager: few steps"  # ten plain, two of Lai loss
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
