@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
-from .factor import check_choice, check_lam
+from .factor import check_choice, check_lam, compute_dtype
 from .gradient import assert_independent_samples
 from .loss import lai_loss
 from .metrics import rmse
@@ -212,7 +212,7 @@ class Sweep:
             order = batch_order(seed, epoch, len(x))[1].to(self.device)
             batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
             plan = lai_points(schedule, epoch, sizes) if takers.numel() else [range(0)] * len(sizes)
-            total = torch.zeros(len(self), dtype=x.dtype, device=self.device)
+            total = torch.zeros(len(self), dtype=compute_dtype(y), device=self.device)
             for batch, chosen in zip(batches, plan):  # noqa: B905 drop_last leaves one batch out
                 total += len(batch[0]) * self.step(*_parts(losses, batch, chosen, lam, takers, rest))
             _refuse_nonfinite(total, lams, epoch)

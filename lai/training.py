@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .factor import BASES, check_choice
+from .factor import BASES, check_choice, compute_dtype
 from .gradient import assert_independent_samples, input_gradient
 from .metrics import rmse
 from .schedule import LaiSchedule, check_count
@@ -138,7 +138,7 @@ def fit(
             order = order.to(where)
             batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
             plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
-            total = torch.zeros((), dtype=x.dtype, device=where)
+            total = torch.zeros((), dtype=compute_dtype(y), device=where)
             for b, ((xb, yb), chosen) in enumerate(zip(batches, plan)):  # noqa: B905 drop_last leaves one batch out
                 loss, k = _batch_loss(model, xb, yb, criterion, plain, chosen)
                 if not torch.isfinite(loss):

@@ -255,6 +255,13 @@ def test_data_with_a_graph_and_no_grad_do_not_matter() -> None:
     assert torch.equal(weights(plain), weights(other))
 
 
+def test_plain_training_takes_whole_numbers() -> None:
+    """Rows of a table to look up have no slope, and need none."""
+    m = nn.Sequential(nn.Embedding(3, 1), nn.Flatten(0))
+    history = lai.fit(m, (torch.arange(3).repeat(40), torch.arange(3.0).repeat(40)), epochs=20, **OPTIONS | {"lr": 0.1})
+    assert history["loss"][-1] < 0.01 * history["loss"][0]
+
+
 def test_train_must_be_a_pair() -> None:
     for data in (torch.zeros(3), (torch.zeros(3, 2), [0.0] * 3), None):
         checks.refused(TypeError, "train must be a pair", lai.fit, model(), data, epochs=1, **OPTIONS)
