@@ -97,7 +97,7 @@ Name = tuple[str, str]
 "mean" and "var"), and the name of the parameter or layer."""
 
 BETAS, EPS = (0.9, 0.999), 1e-8
-"""Adam's, as in :class:`torch.optim.Adam`."""
+"""Adam's, as in ``torch.optim.Adam``."""
 
 
 def _adam(name: str, rows: dict[Name, Tensor], gradient: Tensor, rate: Tensor) -> dict[Name, Tensor]:
@@ -131,7 +131,7 @@ def trace(
     kind : str, optional
         What tells the networks' architecture from every other; None if nothing does, and the trace is not shared.
     template : Module
-        Of the networks' architecture, its BatchNorm layers replaced by :class:`lai.batchnorm.HandedOut`.
+        Of the networks' architecture, its BatchNorm layers replaced by ``lai.batchnorm.HandedOut``.
     same, fixed, rows
         Names, in the order of the arguments: what is one for all networks, what each has of its own and keeps, and its
         state, which the step changes.

@@ -26,7 +26,7 @@ WORTH_COMPILING = 2000
 class Sweep:
     r"""Copies of networks of one architecture, trained side by side with Adam in one tensor program.
 
-    The program is :func:`torch.func.vmap` of the loss over the networks. It is traced once, and compiled where that is
+    The program is ``torch.func.vmap`` of the loss over the networks. It is traced once, and compiled where that is
     worth its time and a compiler is there. No network feels another: each takes the path that :func:`lai.fit` gives it
     alone, up to rounding.
 
@@ -38,7 +38,7 @@ class Sweep:
         Adam's step size.
     device : "auto", "cpu", "cuda" or a torch device
     compile : bool or "auto"
-        Whether to hand the traced program to :func:`torch.compile`. "auto": where a call of :meth:`fit` makes at least
+        Whether to hand the traced program to ``torch.compile``. "auto": where a call of :meth:`fit` makes at least
         ``WORTH_COMPILING`` steps. Where there is no working compiler the traced program is run as it is; ``how`` says
         what happened.
 
@@ -168,7 +168,7 @@ class Sweep:
 
         Returns
         -------
-        dict of lists, as :class:`pandas.DataFrame` takes it
+        dict of lists, as ``pandas.DataFrame`` takes it
             A row for each epoch and network: ``epoch``, ``network``, ``loss`` (mean training loss), ``lai_share`` (of its
             points), and ``val_rmse`` (None where it was not validated) if ``val`` was given.
 

@@ -90,7 +90,7 @@ class Training:
         return list(zip(rows, lai_points(schedule, epoch, [len(r) for r in rows]), strict=True))
 
     def read_out(self) -> list[dict[str, float]]:
-        """What the paper prints about each network, in raw units; see :func:`search_mse`."""
+        """What the paper prints about each network, in raw units; see :func:`evidence.search.run.search_mse`."""
         d = self.x.shape[1]
         names = ["rmse_running", "variance_running", "rmse", "variance", *(f"s_{j + 1}" for j in range(d)), "rms_k"]
         rows = []
