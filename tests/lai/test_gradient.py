@@ -271,6 +271,9 @@ def test_the_probe_needs_two_samples() -> None:
     message = r"inputs has shape \(1, 3\): at least 2 samples"
     checks.refused(ValueError, message, lai.assert_independent_samples, net(), points(1))
     lai.assert_independent_samples(net(), points(2))
+    for of_shape in (nn.Flatten(0), nn.Sequential(net(), nn.Flatten(0), nn.Softmax(0), nn.Unflatten(0, (1, 7)))):
+        message = "the model returned shape .* for a batch of 7"
+        checks.refused(ValueError, message, lai.assert_independent_samples, of_shape, points())
 
 
 def test_summed_gradient_through_batchnorm_is_wrong() -> None:
