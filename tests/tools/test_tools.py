@@ -238,7 +238,7 @@ def test_refresh_writes_what_its_check_accepts_and_is_stable(tmp_path: Path) -> 
 
 def test_refresh_strips_interactive_figures_with_their_twins(tmp_path: Path) -> None:
     code = (
-        "import matplotlib.pyplot as plt\nfrom lai import interactive\n"
+        "import matplotlib.pyplot as plt\nfrom evidence.figures import interactive\n"
         "fig, ax = plt.subplots()\nprint('drawn')\ninteractive.triangle(1.0, 2.0)"
     )
     path = write(tmp_path, code=code)
