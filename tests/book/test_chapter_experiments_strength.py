@@ -1,4 +1,4 @@
-"""The page on version 1's table: its verdicts and their mutants, inserted numbers, sentences on the kept results, exercises.
+"""The page on version 1's table: its verdicts and their mutants, kept tables, refusals, exercises.
 
 Networks are trained for an epoch here; the committed page has the sizes of its parameters cell.
 """
@@ -74,7 +74,7 @@ def test_verdicts_of_made_up_tables(tmp_path: Path) -> None:
     assert [turned[f"v1-{c}"] for c in ("loss-rises", "var-falls", "beats")] == ["fails", "fails", "holds"]
 
 
-# --- sentences on the kept results, held against them ----------------------------------------------------------
+# --- the kept tables -------------------------------------------------------------------------------------------
 
 
 def test_kept_results_are_whole(kept: pd.DataFrame) -> None:

@@ -120,7 +120,7 @@ def test_verdict_changes_where_the_claim_is_false(name: str) -> None:
         assert expected in mutant.again(name).splitlines()
 
 
-# --- numbers and sentences -------------------------------------------------------------------------------------
+# --- numbers ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

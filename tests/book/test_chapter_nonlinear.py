@@ -1,4 +1,4 @@
-"""The chapter on curves: verdicts, inserted numbers, figures' words, exercises and mutants.
+"""The chapter on curves: verdicts, inserted numbers, exercises and mutants.
 
 One run has the chapter's own sizes. The others are small: what is judged over seeds does not see the reader's λ, which is
 proved here rather than repeated at every λ.
@@ -102,7 +102,7 @@ def test_every_verdict_has_a_mutant() -> None:
     assert {name.strip() for name in MUTANTS} == set(VERDICTS)
 
 
-# --- words and numbers -----------------------------------------------------------------------------------------
+# --- numbers ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lam", LAMS)

@@ -80,7 +80,7 @@ def test_lai_steps_cost_about_twice_in_products() -> None:
     assert 2.9 < ratio["corrected"] < 3.3
 
 
-# --- sentences on the kept results, held against them ----------------------------------------------------------
+# --- the kept tables -------------------------------------------------------------------------------------------
 
 
 def test_kept_results_are_whole(kept: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The chapter on the search: verdicts and what would turn them, fixed words held against the kept tables, exercises."""
+"""The chapter on the search: verdicts and what would turn them, exercises."""
 
 import functools
 import json

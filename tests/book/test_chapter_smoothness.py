@@ -1,7 +1,4 @@
-"""The page on smoothness executed at small sizes: what it inserts, what its verdicts are computed from, its live part.
-
-What it says about the kept results in fixed words is in test_results.py.
-"""
+"""The page on smoothness executed at small sizes: what it inserts, what its verdicts are computed from, its live part."""
 
 import functools
 import math

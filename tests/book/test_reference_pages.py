@@ -24,9 +24,6 @@ ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
-# The paper's reference list, the same in both versions: its number, our key, its year, words of its title.
-# Where the list or the text is wrong (Gou's year in the text, Saleem's co-authors), the authors here are the true ones.
-
 
 def page(name: str) -> str:
     return (BOOK / f"{name}.md").read_text(encoding="utf-8")
@@ -146,16 +143,6 @@ def test_what_the_errata_say_of_the_appendix_is_so() -> None:
     k = torch.tensor([-6.0, 0.0, 6.0], dtype=torch.float64)
     low, middle, high = lai.lai_factor(k, 36.0, base="mse").tolist()
     assert low == high < middle  # two minima, so not convex
-
-
-# --- glossary --------------------------------------------------------------------------------------------------
-
-
-def glossary() -> dict[str, str]:
-    body = re.search(r"```\{glossary\}\n:sorted:\n\n(.*?)```", page("glossary"), re.DOTALL)
-    assert body
-    entries = re.split(r"\n\n(?=\S)", body[1].strip())
-    return {entry.partition("\n")[0]: " ".join(entry.partition("\n")[2].split()) for entry in entries}
 
 
 # --- notation --------------------------------------------------------------------------------------------------
