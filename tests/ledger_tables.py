@@ -80,7 +80,7 @@ def study(covariance: float = 0.0) -> pd.DataFrame:
 def with_list(cut: float = 0.6, other: float = 1.0, cost: float = 1.0, lam: float = 0.0) -> pd.DataFrame:
     """A list arm, made of the MSE arm; λ = 0.1 gets sensitivities times 1 + lam."""
     frame = table(rising, falling)
-    sensitivities = [name for name in frame if name.startswith("s_")]
+    sensitivities = [name for name in map(str, frame) if name.startswith("s_")]
     frame.loc[np.isclose(frame["lam"], 0.1), sensitivities] *= 1 + lam
     arm = frame[frame["lam"].isna()].assign(lam=0.1, lam_8=0.001, arm="λ = 0.1, λ₈ = 0.001")
     arm[sensitivities] *= other

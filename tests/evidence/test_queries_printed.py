@@ -33,6 +33,15 @@ def test_figures_are_those_of_the_published_protocol(tmp_path: Path) -> None:
     assert ask(tmp_path, "v1_figures", strength=ten) == "holds"
 
 
+@pytest.mark.parametrize(("deviations", "matched"), [(1.9, 8), (2.1, 4)])
+def test_a_figure_matches_within_two_standard_deviations(tmp_path: Path, deviations: float, matched: int) -> None:
+    made = table(printed_2(0), printed_2(1), noise=1e-6)
+    mse = made[made["lam"].isna() & made["protocol"].eq("published")]
+    made["rmse"] += deviations * mse["rmse"].std()
+    ask(tmp_path, "v2_figures", smoothness=made)
+    assert f"({matched} of 8 printed figures" in QUERIES["v2_figures"](Results(tmp_path)).numbers.split("running")[0]
+
+
 def test_figures_that_any_column_would_match_do_not_just_hold(tmp_path: Path) -> None:
     wide = table(printed_2(0), printed_2(1), noise=0.1)
     assert ask(tmp_path, "v2_figures", smoothness=wide) == "holds under conditions"

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ledger_tables import ask, with_list
 
@@ -12,12 +13,13 @@ from evidence.ledger.views import Results
 @pytest.mark.parametrize(
     ("name", "holding", "failing"),
     [
-        ("noise_most", {"lam": -0.05}, {"lam": +0.05}),
         ("noise_list", {"cut": 0.6}, {"cut": 0.95}),
         ("noise_list", {"cost": 1.02}, {"cost": 1.2}),
         ("noise_spill", {"other": 0.8}, {"other": 1.0}),
         ("noise_tuning", {"other": 1.01}, {"other": 0.8}),
-        ("noise_moderate", {"cost": 1.001}, {"cost": 1.1}),
+        ("noise_tuning", {"cut": 0.85}, {"cut": 0.95}),
+        ("noise_moderate", {"cost": 1.001}, {"cost": 1.03}),
+        ("noise_moderate", {"cut": 0.85}, {"cut": 0.95}),
         ("list_performance", {"cost": 0.95}, {"cost": 1.05}),
         ("list_others", {"cost": 1.2}, {"cost": 1.01}),
     ],
@@ -30,9 +32,21 @@ def test_queries_on_sensitivity(
     assert ask(tmp_path, name, **{file: with_list(**failing)}) == "fails"
 
 
+@pytest.mark.parametrize(("fall", "rise", "word"), [(5, 3, "holds"), (4, 4, "fails"), (4, 3, "not shown")])
+def test_on_how_many_features_the_sensitivity_falls(tmp_path: Path, fall: int, rise: int, word: str) -> None:
+    frame = with_list()
+    for j in range(1, fall + rise + 1):
+        columns = [f"s_{j}", f"s_running_{j}"]
+        frame.loc[np.isclose(frame["lam"], 0.1), columns] *= 0.95 if j <= fall else 1.05
+    ask(tmp_path, "noise_most", sensitivity=frame)
+    assert f"Sound: {word} (" in QUERIES["noise_most"](Results(tmp_path)).numbers
+
+
 def test_the_most_sensitive_feature(tmp_path: Path) -> None:
     frame = with_list()
     assert ask(tmp_path, "noise_last", sensitivity=frame) == "holds"
+    frame.loc[frame["seed"] == 0, ["s_1", "s_running_1"]] *= 20
+    assert ask(tmp_path, "noise_last", sensitivity=frame) == "holds under conditions"
     frame[["s_1", "s_running_1"]] *= 20
     assert ask(tmp_path, "noise_last", sensitivity=frame) == "fails"
 

@@ -8,44 +8,56 @@ import pytest
 from ledger_tables import LAMS, ask, falling, flat, rising, table
 
 from evidence.ledger.queries import QUERIES
+from evidence.ledger.tables import ADHERES
 from evidence.ledger.views import Results
 
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("name", "with_effect", "without"),
-    [
-        ("loss_rises", "holds", "fails"),
-        ("var_falls", "holds", "fails"),
-        ("adheres", "holds", "holds"),
-        ("beats", "fails", "fails"),
-    ],
+    ("name", "file", "alpha", "lams"), [("v1", "strength", 1.0, (*LAMS, 1e-4)), ("v2", "smoothness", 0.01, LAMS)]
 )
-@pytest.mark.parametrize("version", [1, 2])
-def test_queries_on_error_and_variance(tmp_path: Path, version: int, name: str, with_effect: str, without: str) -> None:
-    lams = (*LAMS, 1e-4) if version == 1 else LAMS
-    options = {"alpha": 1.0 if version == 1 else 0.01, "lams": lams}
-    query = f"v{version}_{name}"
-    name = "strength" if version == 1 else "smoothness"
-    assert ask(tmp_path, query, **{name: table(rising, falling, **options)}) == with_effect
-    assert ask(tmp_path, query, **{name: table(flat, flat, noise=0.001, **options)}) == without
+def test_rises_and_falls(tmp_path: Path, name: str, file: str, alpha: float, lams: tuple[float, ...]) -> None:
+    effect = table(rising, falling, alpha=alpha, lams=lams)
+    none = table(flat, flat, alpha=alpha, lams=lams, noise=0.001)
+    for query in (f"{name}_loss_rises", f"{name}_var_falls"):
+        assert ask(tmp_path, query, **{file: effect}) == "holds"
+        assert ask(tmp_path, query, **{file: none}) == "fails"
 
 
-@pytest.mark.parametrize(("factor", "verdict"), [(1.03, "holds"), (1.3, "fails")])
-def test_equivalence_of_two_pairs(tmp_path: Path, factor: float, verdict: str) -> None:
+@pytest.mark.parametrize(
+    ("bounds", "adheres", "beats"),
+    [(2, "fails", "fails"), (0.5, "holds", "fails"), (-0.5, "holds", "holds"), (-2, "fails", "holds")],
+)
+@pytest.mark.parametrize(("name", "file", "alpha"), [("v1", "strength", 1.0), ("v2", "smoothness", 0.01)])
+def test_adheres_and_beats(
+    tmp_path: Path, name: str, file: str, alpha: float, bounds: float, adheres: str, beats: str
+) -> None:
+    """The error at λ = 0.1 lies so many times ``ADHERES`` above MSE's."""
+    made = table(lambda lam: 0.7 * (1 + bounds * ADHERES) if lam == 0.1 else 0.7, falling, alpha=alpha)
+    assert ask(tmp_path, f"{name}_adheres", **{file: made}) == adheres
+    assert ask(tmp_path, f"{name}_beats", **{file: made}) == beats
+
+
+@pytest.mark.parametrize(
+    ("error", "variance", "verdict"),
+    [(1.03, 1.03, "holds"), (1.0, 1.07, "holds"), (1.07, 1.0, "fails"), (1.0, 1.2, "fails")],
+)
+def test_equivalence_of_two_pairs(tmp_path: Path, error: float, variance: float, verdict: str) -> None:
     full = table(rising, falling, alpha=1.0, lams=(*LAMS, 1e-4))
     few = full[np.isclose(full["lam"], 1e-3)].assign(lam=1e-4, lam_8=1e-4, alpha=0.01)
-    columns = ["rmse", "rmse_running", "variance", "variance_running"]
-    few[columns] *= factor
+    few[["rmse", "rmse_running"]] *= error
+    few[["variance", "variance_running"]] *= variance
     assert ask(tmp_path, "equivalence", sampling=pd.concat([full, few])) == verdict
     assert ask(tmp_path, "v1_loss_rises", strength=pd.concat([full, few])) == "holds"  # the other α does not disturb
 
 
-@pytest.mark.parametrize(("drop", "verdict"), [(0.0, "holds"), (0.001, "fails")])
+@pytest.mark.parametrize(("drop", "verdict"), [(0.0, "holds"), (0.001, "fails"), (-0.001, "fails")])
 def test_convergence_from_the_curves(tmp_path: Path, drop: float, verdict: str) -> None:
+    """One arm that still falls or rises is enough."""
     epochs = np.arange(500)
-    curves = pd.DataFrame({"protocol": "sound", "arm": "MSE", "epoch": epochs, "mean": 1.0 - drop * epochs})
+    still = pd.DataFrame({"protocol": "sound", "arm": "MSE", "epoch": epochs, "mean": 1.0})
+    curves = pd.concat([still, still.assign(arm="λ = 0.1", mean=1.0 - drop * epochs)])
     assert ask(tmp_path, "v1_converged", strength_curves=curves) == verdict
 
 

@@ -58,6 +58,13 @@ def test_two_runs_of_one_seed_are_an_error(tmp_path: Path) -> None:
         ask(tmp_path, "v2_adheres", smoothness=pd.concat([frame, frame.assign(rmse=frame["rmse"] + 1)]))
 
 
+def test_arms_with_other_seeds_are_not_paired(tmp_path: Path) -> None:
+    frame = table(rising, falling)
+    frame.loc[frame["lam"].isna() & frame["seed"].eq(0), "seed"] = 10
+    with pytest.raises(ValueError, match="do not have the same seeds"):
+        ask(tmp_path, "v2_adheres", smoothness=frame)
+
+
 def test_combining_does_not_depend_on_order() -> None:
     words = ["holds", "fails", "not shown"]
     assert combine(words) == combine(reversed(words)) == "holds under conditions"
