@@ -8,9 +8,12 @@ from typing import Any
 
 import checks
 import pytest
+import torch
 from side_by_side import POINTS, SETTINGS, alone, each_equals_fit, networks, sweep_of, wave
+from torch import Tensor, nn
 
 import lai
+from lai.program import Part
 
 
 @pytest.mark.parametrize(
@@ -18,6 +21,72 @@ import lai
 )
 def test_traced_equals_fit(norm: Any, options: dict[str, Any]) -> None:
     each_equals_fit(networks(norm, n=2), [None, 0.1], wave(32), epochs=1, **options)
+
+
+class Scaled(nn.Module):
+    """Does not print what it multiplies by, as torch's layers and ours do or their settings tell."""
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by, self.line = by, nn.Linear(2, 1).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.by * self.line(x)[:, 0]
+
+
+def test_networks_of_a_kind_that_is_not_known_share_nothing() -> None:
+    for by in (1.0, 2.0):
+        each_equals_fit([Scaled(by)], [0.1], wave(16), epochs=1)
+
+
+@pytest.fixture
+def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is handed to the compiler, which hands it back."""
+    seen: list[Any] = []
+    monkeypatch.setattr("lai.program._COMPILED", {})
+    monkeypatch.setattr(torch, "compile", lambda program, **options: seen.append(program) or program)
+    return seen
+
+
+def test_a_program_is_compiled_once_for_each_kind_and_shape(compilations: list[Any]) -> None:
+    def sweep(models: list[nn.Module], **change: Any) -> None:
+        trained = sweep_of(models, compile=True)
+        trained.fit(wave(32), **{"lams": [0.5, 0.1], **SETTINGS, **change})
+        assert trained.how == "compiled"
+
+    small, wide = ([lai.MLP(2, (n,), seed=i).double() for i in (0, 1)] for n in (3, 4))
+    sweep(small)
+    sweep(small[::-1], lams=[2.0, 3.0])
+    assert len(compilations) == 1
+    sweep(wide)
+    sweep(small, batch_size=8)
+    assert len(compilations) == 3
+
+
+def test_programs_that_differ_in_a_constant_are_not_taken_for_one(compilations: list[Any]) -> None:
+    x, y = wave(16)
+    found = []
+    for by in (2.0, 3.0):
+        scale = torch.tensor(
+            by, dtype=torch.float64
+        )  # of the objective's own: the traced code says no more than its name
+        loss = lambda network, x, y, scale=scale: scale * (network(x) - y).square().mean()  # noqa: E731
+        found.append(sweep_of(networks(), compile=True).step(Part(loss, (x, y), (False, False))))
+    torch.testing.assert_close(found[1], found[0] * 1.5)
+
+
+def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> Any:
+        raise OSError("no compiler\nand much more about it")
+
+    monkeypatch.setattr("lai.program._COMPILED", {})
+    monkeypatch.setattr(torch, "compile", lambda program, **options: broken)
+    models = [lai.MLP(2, (3,), seed=0).double()]
+    sweep = sweep_of(models, compile=True)
+    with pytest.warns(UserWarning, match=r"^eager: torch.compile failed \(OSError\); .* without it: no compiler$"):
+        sweep.fit(wave(32), lams=[0.1], **SETTINGS)
+    assert sweep.how == "eager: torch.compile failed (OSError)"
+    checks.same(sweep.models()[0], alone(models[0], wave(32), 0.1)[0], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
