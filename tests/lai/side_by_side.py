@@ -25,10 +25,12 @@ def wave(n: int = 70, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tenso
     return x.to(dtype), y.to(dtype)
 
 
-def networks(norm: Any = None, dtype: torch.dtype = torch.float64, n: int = 3) -> list[nn.Module]:
+def networks(
+    norm: Any = None, dtype: torch.dtype = torch.float64, n: int = 3, hidden: Sequence[int] = (5, 4)
+) -> list[nn.Module]:
     """Of different weights, and the last with another scale of its inputs."""
     x = wave()[0]
-    models = [lai.MLP(2, (5, 4), norm=norm, standardize=x * (i + 1 if i == n - 1 else 1), seed=i) for i in range(n)]
+    models = [lai.MLP(2, hidden, norm=norm, standardize=x * (i + 1 if i == n - 1 else 1), seed=i) for i in range(n)]
     for model in models:
         for below, above in itertools.pairwise(model):
             if isinstance(above, nn.BatchNorm1d):  # which takes the bias away: its gradient is rounding alone, and

@@ -20,7 +20,7 @@ from lai.program import Part
     ("norm", "options"), [("layer", {"schedule": POINTS}), ("batch", {"slope": "own"})], ids=["points", "batchnorm"]
 )
 def test_traced_equals_fit(norm: Any, options: dict[str, Any]) -> None:
-    each_equals_fit(networks(norm, n=2), [None, 0.1], wave(32), epochs=1, **options)
+    each_equals_fit(networks(norm, n=2, hidden=(3,)), [None, 0.1], wave(32), epochs=1, **options)
 
 
 class Scaled(nn.Module):
