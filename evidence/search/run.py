@@ -224,7 +224,8 @@ def _kept(store: CellStore | None, settings: dict[str, Any], data: Housing, rows
     """The cell's table as kept, or else made out of ``rows()`` and kept."""
     split = hashlib.sha256(data.val.x.numpy().tobytes()).hexdigest()[:16]
     # The store knows the sources of `lai` and of evidence.runs; recipe and variant are in the settings.
-    source = hashlib.sha256((Path(__file__).parent / "training.py").read_bytes()).hexdigest()[:16]
+    sources = [(Path(__file__).parent / name).read_bytes() for name in ("run.py", "training.py")]
+    source = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
     settings |= {"data": data.sha256, "split": split, "source": source}
     if store is not None and (kept := store.get(settings)) is not None:
         return pd.DataFrame(kept)

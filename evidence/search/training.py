@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -200,6 +201,7 @@ def plain(net: Network, x: Tensor, y: Tensor) -> Tensor:
     return mse_loss(net(x), y)
 
 
+@cache  # a sweep knows a program that was traced already by its objective
 def losses(variant: Variant) -> Losses:
     """The objectives of a variant; marked samples share the batch's one pass if its sampling is "marked"."""
     options: dict[str, Any] = {"norm": variant.norm, "normalize": variant.normalize, "order": variant.order}
