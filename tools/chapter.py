@@ -32,7 +32,8 @@ def parse(parameter: Parameter, text: str) -> Any:
             raise _refuse(parameter, text, "one value is needed, not a list")
         inner = re.search(r"\[(\w+)", listed)
         items = _items(parameter, text)
-        return [_scalar(parameter, str(item), {inner[1] if inner else "float"}) for item in items]
+        kinds = {inner[1]} if inner else {"float", "str"}  # a plain `list` may be of either
+        return [_scalar(parameter, str(item), kinds) for item in items]
     if listed and kinds <= {listed, "None"}:
         if not text:
             raise _refuse(parameter, text, "a list such as [0.1,0.2] is needed")

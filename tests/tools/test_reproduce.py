@@ -538,7 +538,9 @@ def test_a_changed_source_file_changes_the_digest(tmp_path: Path, monkeypatch: p
     for name in cells.IN_RESULTS:
         source = tmp_path / name
         text = source.read_text()
-        source.write_text(text + "\n# a word\n")
+        source.write_text(f"# a word changes no result\n{text}")
+        assert cells.fingerprint.__wrapped__() == before
+        source.write_text(f"{text}\nchanged = 1\n")
         changed = cells.fingerprint.__wrapped__()
         assert {key for key in changed if changed[key] != before[key]} == {"lai"}
         source.write_text(text)

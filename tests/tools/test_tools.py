@@ -154,6 +154,8 @@ def test_parameters_are_read_from_source(tmp_path: Path) -> None:
     assert chapter.parse(found["lam"], "None") is None and chapter.parse(found["lam"], "2") == 2.0
     several = notebook.Parameter("lam", "list[float]", "λ")
     assert chapter.parse(several, "2") == [2.0] and chapter.parse(several, "[1e-3, 2]") == [0.001, 2.0]
+    either = notebook.Parameter("protocols", "list", "")
+    assert chapter.parse(either, "sound") == ["sound"] and chapter.parse(either, "[0.1, sound]") == [0.1, "sound"]
 
 
 def output(**data: str) -> nbformat.NotebookNode:
