@@ -20,7 +20,7 @@ from evidence.ledger.stats import paired
 from lai import program, sweep
 
 CHAPTER = "72_experiments_strength"
-TINY = {"seeds": 1, "epochs": 1, "n_jobs": 1}
+TINY = {"seeds": 1, "epochs": 1, "n_jobs": 1, "protocols": ["published"]}
 RESULTS = ROOT / "book" / "results"
 
 pytestmark = pytest.mark.usefixtures("surrogate")
@@ -109,7 +109,7 @@ def test_a_loss_that_ignores_slopes_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     real = sweep.lai_loss
     monkeypatch.setattr(program, "_TRACED", {})  # what was traced before knows the real one
     monkeypatch.setattr(sweep, "lai_loss", lambda value, y, k, **given: real(value, y, torch.zeros_like(k), **given))
-    mutant = Run(CHAPTER, lam=0.1, lam_sound=0.001, protocols=["sound"], **TINY).all(until="live-curves")
+    mutant = Run(CHAPTER, lam=0.1, lam_sound=0.001, **{**TINY, "protocols": ["sound"]}).all(until="live-curves")
     assert mutant.lines("live-verdict") == ["sound: flatter by 1 % in every seed of this run: False"]
 
 

@@ -14,7 +14,7 @@ import pytest
 from chapter_run import ROOT, Run
 
 CHAPTER = "73_experiments_sampling"
-TINY = {"seeds": 2, "epochs": 1, "n_jobs": 1}
+TINY = {"seeds": 2, "epochs": 1, "n_jobs": 1, "protocols": ["published"]}
 RESULTS = ROOT / "book" / "results"
 
 pytestmark = pytest.mark.usefixtures("surrogate")

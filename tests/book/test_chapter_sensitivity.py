@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("surrogate")
 
 @functools.cache
 def small() -> Run:
-    return Run(CHAPTER, lam=0.3, protocols=["published", "sound"], **SMALL).all()
+    return Run(CHAPTER, lam=0.3, protocols=["published"], **SMALL).all()
 
 
 @functools.cache

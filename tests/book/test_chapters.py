@@ -25,12 +25,13 @@ QUICK = {
     "50_limitations": "starts=20 seeds=2 steps=20",
     "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
     "61_strength_map": "seeds=2 rows=512 pretrain_epochs=2 epochs=2 n_jobs=1",
-    "70_experiments_smoothness": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
-    "71_experiments_sensitivity": "seeds=2 pretrain_epochs=2 epochs=2 n_jobs=1",
-    "72_experiments_strength": "seeds=1 epochs=5 n_jobs=1",
-    "73_experiments_sampling": "seeds=2 epochs=1 n_jobs=1",
+    "70_experiments_smoothness": "seeds=2 pretrain_epochs=1 epochs=2 alpha=1 n_jobs=1",
+    "71_experiments_sensitivity": "seeds=2 pretrain_epochs=1 epochs=2 alpha=1 n_jobs=1 protocols=published",
+    "72_experiments_strength": "seeds=1 epochs=5 n_jobs=1 protocols=published",
+    "73_experiments_sampling": "seeds=2 epochs=8 n_jobs=1 protocols=published",
     "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
 }
+TIMED = re.compile(r"cost-\w+|\w+-step")  # ratios of measured seconds, which change by themselves
 
 pytestmark = pytest.mark.usefixtures("surrogate")
 
@@ -87,7 +88,7 @@ def without_lam(text: str) -> str:
 def test_chapter_follows_lam(name: str, tmp_path: Path) -> None:
     small, large = here(name, "0.05"), rerun(name, "3", tmp_path)
     assert small.keys() <= large.keys()
-    changed = [key for key in small if without_lam(small[key]) != without_lam(large[key])]
+    changed = [key for key in small if without_lam(small[key]) != without_lam(large[key]) and not TIMED.fullmatch(key)]
     assert len(changed) >= 2, "λ should do more than be checked"
     assert [key for key, text in (*small.items(), *large.items()) if text == "nan"] == []
 
