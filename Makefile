@@ -9,7 +9,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
-# All tests of a file on one worker: they share what the file sets up. In the order of names, which has no long file last.
+# All tests of a file on one worker: they share what the file sets up. In the order of names, which has the longest file
+# first and no long one last.
 SPREAD := --dist loadfile --no-loadscope-reorder
 # Each notebook once: nbval compares its verdicts with the committed ones, and the built pages are made of what it executed.
 NBVAL = $(PY) -m pytest -n 2 $(SPREAD) --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
