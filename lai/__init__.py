@@ -3,7 +3,7 @@
 Needs torch and numpy only.
 """
 
-from .batchnorm import FixedStatistics
+from .batchnorm import FixedStatistics, set_exact_statistics
 from .factor import check_lam, lai_factor
 from .gradient import assert_independent_samples, input_gradient, value_and_input_gradient
 from .loss import LaiLoss, directional_losses, lai_loss
@@ -34,5 +34,6 @@ __all__ = [
     "output_variance",
     "rmse",
     "sensitivity",
+    "set_exact_statistics",
     "value_and_input_gradient",
 ]

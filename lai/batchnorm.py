@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .factor import check_choice
+from .factor import check_choice, compute_dtype
 
 Statistics = Literal["batch", "running"]
 
@@ -129,6 +129,78 @@ def _frozen(norms: list[_BatchNorm]) -> Iterator[None]:
     finally:
         for m in norms:
             m.training = True
+
+
+@torch.no_grad()
+def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192) -> None:
+    r"""Give BatchNorm the mean and variance that its inputs have over all of ``x``, layer by layer.
+
+    Running statistics are an average over the last few batches, and jitter with them. An average of the statistics of
+    batches (``torch.optim.swa_utils.update_bn``) does not jitter, but where the data have heavy tails it is far from the
+    statistics of the whole. Afterwards eval mode gives what training mode gives with all of ``x`` as one batch.
+
+    Parameters
+    ----------
+    model : Module
+        Its layers' running statistics are replaced; BatchNorm without them, and models without BatchNorm, are left alone.
+    x : Tensor (N, \*features)
+        Usually all training rows.
+    batch_size : int
+        Rows at a time, which changes no more than rounding. A model with L such layers takes L passes.
+
+    Raises
+    ------
+    ValueError
+        If ``x`` is empty.
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> import torch, lai
+    >>> x = torch.randn(100, 2, generator=torch.Generator().manual_seed(0))
+    >>> model = lai.MLP(2, (8,), norm="batch", seed=0)
+    >>> lai.set_exact_statistics(model, x)
+    >>> bool(torch.allclose(model.eval()(x), model.train()(x), atol=1e-6))
+    True
+    """
+    if len(x) == 0:
+        raise ValueError(f"x has shape {tuple(x.shape)}: statistics need at least one row")
+    left = {m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats}
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        model.eval()
+        while left:
+            seen: dict[_BatchNorm, tuple[int, Tensor, Tensor]] = {}
+
+            def record(module: _BatchNorm, args: tuple[Tensor]) -> None:
+                # The first layer that is not done: what the later ones are given is not yet what they will be given.
+                if not seen or module in seen:  # noqa: B023
+                    seen[module] = _pooled(seen.get(module), args[0])  # noqa: B023
+
+            with _hooks([m.register_forward_pre_hook(record) for m in left]):
+                for rows in x.split(batch_size):
+                    model(rows)
+            if not seen:
+                break  # layers that the model does not use
+            [(layer, (_, mean, var))] = seen.items()
+            layer.running_mean.copy_(mean)  # type: ignore[union-attr]
+            layer.running_var.copy_(var)  # type: ignore[union-attr]
+            left.remove(layer)
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def _pooled(before: tuple[int, Tensor, Tensor] | None, h: Tensor) -> tuple[int, Tensor, Tensor]:
+    """Number, mean and variance of each channel's values so far and those of ``h`` (N, C, ...) together."""
+    values = h.to(compute_dtype(h)).transpose(0, 1).flatten(1)
+    n, (var, mean) = values.shape[1], torch.var_mean(values, 1, correction=0)
+    if before is None:
+        return n, mean, var
+    m, old_mean, old_var = before
+    share, apart = n / (m + n), mean - old_mean
+    return m + n, old_mean + share * apart, (1 - share) * old_var + share * var + share * (1 - share) * apart**2
 
 
 SLOPES = {

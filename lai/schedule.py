@@ -13,6 +13,7 @@ from torch import Tensor
 from .factor import check_choice
 
 Sampling = Literal["batches", "points"]
+Placement = Literal["spread", "free"]
 
 
 def check_count(name: str, value: object, *, least: int = 0) -> int:
@@ -23,12 +24,11 @@ def check_count(name: str, value: object, *, least: int = 0) -> int:
 
 
 class LaiSchedule:
-    """Which part of each epoch takes the Lai loss, a share alpha of it in the long run.
+    """Which part of each epoch takes the Lai loss, a share alpha of it.
 
-    After ``pretrain_epochs`` with the plain loss alone, each epoch draws ``alpha`` of its batches (or of its
-    points, spread evenly over the batches) without replacement. A fraction that is left over is carried to the
-    next epoch (or batch), so the share is exactly ``alpha`` in the long run: with alpha = 0.01 and 58 batches,
-    58 batches in every 100 epochs.
+    After ``pretrain_epochs`` with the plain loss alone, ``alpha`` of the batches (or points) are drawn without
+    replacement: as evenly as can be or freely, by ``placement``. A fraction that is left over is carried on from a random
+    start, so that no epoch is special for all seeds: with alpha = 0.01 and 58 batches, 58 in every 100 epochs.
 
     The plan depends on ``seed`` and the epoch's number alone, not on torch's random state and not on what was
     asked before. Hence a control arm without Lai loss sees identical batches, and a run can be resumed.
@@ -41,12 +41,20 @@ class LaiSchedule:
         Epochs at the start with none.
     sampling : "batches" or "points"
         The paper says both in section 5; "batches" is how it defines α.
+    placement : "spread" or "free"
+        "spread": every epoch (of points, every batch) has its share, and within it the places are drawn.
+        "free": one draw for every ``epochs`` epochs together. The paper does not say which. A Lai batch's effect fades in some
+        hundred plain steps, so with few of them a free draw acts less strongly, and a network's slopes depend more on the
+        moment at which training stops.
+    epochs : int
+        Over how many epochs after pre-training a free draw goes. Needed for it and of no use otherwise.
     seed : int
 
     Raises
     ------
     ValueError
-        For an ``alpha`` outside [0, 1], a negative count or an unknown ``sampling``.
+        For an ``alpha`` outside [0, 1], a negative count, an unknown ``sampling`` or ``placement``, or ``epochs`` that is
+        missing or out of place.
 
     Source: paper, section 5 (Lai Training).
 
@@ -55,53 +63,83 @@ class LaiSchedule:
     >>> schedule = LaiSchedule(0.25, pretrain_epochs=1, seed=0)
     >>> [schedule.batches(epoch, 8).nonzero().flatten().tolist() for epoch in range(3)]
     [[], [2, 3], [5, 6]]
-    >>> LaiSchedule(0.01, sampling="points").points(0, [512, 512])
-    [tensor([145, 216, 310, 398, 414]), tensor([ 31, 260, 311, 318, 341])]
+    >>> free = LaiSchedule(0.25, placement="free", epochs=4, seed=1)
+    >>> [free.batches(epoch, 8).nonzero().flatten().tolist() for epoch in range(4)]
+    [[0, 7], [1, 3, 7], [0], [4, 6]]
     """
 
     def __init__(
-        self, alpha: float, *, pretrain_epochs: int = 0, sampling: Sampling = "batches", seed: int = 0
+        self,
+        alpha: float,
+        *,
+        pretrain_epochs: int = 0,
+        sampling: Sampling = "batches",
+        placement: Placement = "spread",
+        epochs: int | None = None,
+        seed: int = 0,
     ) -> None:
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
             raise ValueError(f"alpha = {alpha!r}: the share of Lai batches must be a number from 0 to 1")
         check_choice("sampling", sampling, ("batches", "points"))
+        check_choice("placement", placement, ("spread", "free"))
+        if (epochs is None) == (placement == "free"):
+            raise ValueError(
+                f"epochs = {epochs!r}: placement 'free' needs the number of epochs that one draw covers, 'spread' none"
+            )
         self.alpha = float(alpha)
         self.pretrain_epochs = check_count("pretrain_epochs", pretrain_epochs)
         self.sampling = sampling
+        self.placement = placement
+        self.epochs = None if epochs is None else check_count("epochs", epochs, least=1)
         self.seed = check_count("seed", seed)
         self._share = Fraction(str(self.alpha))  # 0.01 means 1/100, not the double nearest to it
+        self._start = Fraction(int(self._rng(0x57A).integers(2**32)), 2**32)
 
     def __repr__(self) -> str:
+        free = "" if self.placement == "spread" else f", placement='free', epochs={self.epochs}"
         return (
             f"LaiSchedule(alpha={self.alpha}, pretrain_epochs={self.pretrain_epochs}, "
-            f"sampling={self.sampling!r}, seed={self.seed})"
+            f"sampling={self.sampling!r}{free}, seed={self.seed})"
         )
 
     def batches(self, epoch: int, n_batches: int) -> Tensor:
         """Which of the epoch's ``n_batches`` take the Lai loss: a bool tensor (n_batches,), on the CPU."""
-        before = max(0, epoch - self.pretrain_epochs) * n_batches
         chosen = torch.zeros(n_batches, dtype=torch.bool)
         if epoch >= self.pretrain_epochs:
-            n = self._count(before, n_batches)
-            chosen[torch.from_numpy(self._rng(epoch).choice(n_batches, n, replace=False))] = True
+            n = self._of_epoch(epoch - self.pretrain_epochs, n_batches)
+            chosen[torch.from_numpy(self._rng(epoch, 0x1A1).choice(n_batches, n, replace=False))] = True
         return chosen
 
     def points(self, epoch: int, sizes: list[int]) -> list[Tensor]:
         """The Lai points of each batch, given the epoch's batch sizes: sorted indices, on the CPU."""
         if epoch < self.pretrain_epochs:
             return [torch.zeros(0, dtype=torch.long) for _ in sizes]
-        rng = self._rng(epoch)
-        done = (epoch - self.pretrain_epochs) * sum(sizes)
-        chosen = []
-        for size in sizes:
-            picks = np.sort(rng.choice(size, self._count(done, size), replace=False))
-            chosen.append(torch.from_numpy(picks).long())
-            done += size
-        return chosen
+        rng, n = self._rng(epoch, 0x1A1), sum(sizes)
+        done = (epoch - self.pretrain_epochs) * n
+        if self.placement == "free":
+            taken = np.zeros(n, dtype=bool)
+            taken[rng.choice(n, self._of_epoch(epoch - self.pretrain_epochs, n), replace=False)] = True
+            picks = [part.nonzero()[0] for part in np.split(taken, np.cumsum(sizes)[:-1])]
+        else:
+            starts = done + np.cumsum([0, *sizes[:-1]])
+            picks = [
+                np.sort(rng.choice(size, self._count(int(start), size), replace=False))
+                for start, size in zip(starts, sizes, strict=True)
+            ]
+        return [torch.from_numpy(pick).long() for pick in picks]
+
+    def _of_epoch(self, epoch: int, n: int) -> int:
+        """How many of the ``n`` places of an epoch, counted from the end of pre-training, are taken."""
+        if self.epochs is None:
+            return self._count(epoch * n, n)
+        draw, place = divmod(epoch, self.epochs)
+        taken = self._count(draw * self.epochs * n, self.epochs * n)
+        rng = self._rng(draw, 0xF4EE)
+        return int(rng.multivariate_hypergeometric([n] * self.epochs, taken, method="marginals")[place])
 
     def _count(self, before: int, n: int) -> int:
         """How many of the next ``n`` to choose, ``before`` having gone by: the carry, without a state."""
-        return math.floor(self._share * (before + n)) - math.floor(self._share * before)
+        return math.floor(self._share * (before + n) + self._start) - math.floor(self._share * before + self._start)
 
-    def _rng(self, epoch: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, epoch, 0x1A1])  # the tag keeps it apart from the batch order
+    def _rng(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *key])  # with a tag in it, which keeps it apart from the batch order

@@ -40,8 +40,13 @@ def reproduce(options: argparse.Namespace) -> None:
     for name, folder in (("--cells", options.cells), ("--out", options.out)):
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{name} = {str(folder)!r}: must be a folder")
-    data = load_housing(options.source, split_seed=options.split_seed)
+    split = options.split_seed
+    data = load_housing(options.source, split_seed=split or 0)
     print(data.provenance, flush=True)
+
+    def of_seed(seed: int) -> Housing:
+        return load_housing(options.source, split_seed=seed if split is None else split)
+
     store = CellStore(options.cells.resolve())  # workers may stand elsewhere
     chosen = [EXPERIMENTS[name] for name in options.tables]
     common: dict[str, Any] = {"seeds": options.seeds, "device": options.device, "store": store}
@@ -59,15 +64,15 @@ def reproduce(options: argparse.Namespace) -> None:
             flush=True,
         )
         stages: dict[str, Any] = {"pretrain_epochs": length[0], "epochs": length[1]}
-        train_arms(data, _union(together), n_jobs=options.jobs, progress=True, **stages, **common)
+        train_arms(of_seed, _union(together), n_jobs=options.jobs, progress=True, **stages, **common)
     wall = round(time.monotonic() - started)
     for e in chosen:
         stages = {"pretrain_epochs": lengths[e.name][0], "epochs": lengths[e.name][1]}
         kept = {**common, "store": _Finished(store.folder)}
-        runs = run_experiment(data, e.name, arms=plans[e.name], **stages, **kept)
-        # The paper's data and the book's split have the plain name.
+        runs = run_experiment(of_seed, e.name, arms=plans[e.name], **stages, **kept)
+        # The paper's data and the book's splits have the plain name.
         name = e.name if data.source == "kaggle" else f"{e.name}_{data.source}"
-        name += f"_split{options.split_seed}" if options.split_seed else ""
+        name += "" if split is None else f"_split{split}"
         about = provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall)
         write(options.out, name, runs, about, curves=e.curves)
 
@@ -112,7 +117,7 @@ def provenance(
         "command": options.command,
         "experiment": f"{experiment.name} (paper, {experiment.about})",
         "data": data.provenance.replace(" (chosen by auto)", ""),
-        "split_seed": options.split_seed,
+        "split_seed": "each seed its own" if options.split_seed is None else options.split_seed,
         "arms": {p: [f"{a.name}, α = {a.alpha:g}" for a in of_protocol] for p, of_protocol in arms.items()},
         "seeds": options.seeds,
         "epochs": f"{length[0]} of MSE, then {length[1]} in each arm",
@@ -227,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
     about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
     about.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(EXPERIMENTS)}; default all")
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
-    about.add_argument("--split-seed", type=int, default=0, help="which rows are held out (default 0)")
+    about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
     about.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), help="default all")
     about.add_argument("--lam", type=float, nargs="+", help="λ of the Lai arms, instead of the book's")
     about.add_argument("--alpha", type=float, help="share of Lai batches, instead of the book's")
@@ -264,7 +269,7 @@ def main(arguments: list[str]) -> None:
     options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
     if options.out is None:
         usual = parser().parse_args([])
-        own = ("seeds", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
+        own = ("seeds", "split_seed", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
         options.out = RESULTS if all(getattr(options, name) == getattr(usual, name) for name in own) else OWN
     try:
         if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):

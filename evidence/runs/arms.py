@@ -7,7 +7,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,7 +23,7 @@ from lai.training import resolve_device
 
 from .parallel import run_parallel
 from .protocols import PROTOCOLS
-from .readout import read_out
+from .readout import Moment, evaluation, measure, moments
 from .store import CellStore
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Runs(NamedTuple):
     """What an experiment returns.
 
     ``table``: a row for each run, with columns protocol, arm, lam (of a list, its most frequent value), lam_8 (of the
-    last feature), alpha, seed, and what :func:`evidence.runs.readout.read_out` measures.
+    last feature), alpha, seed, and what :func:`evidence.runs.readout.evaluation` gives.
 
     ``curves``: columns protocol, arm, seed, epoch, val_rmse (running statistics).
 
@@ -116,7 +116,7 @@ class Runs(NamedTuple):
 
 
 def train_arms(
-    data: Housing,
+    data: Housing | Callable[[int], Housing],
     arms: Mapping[str, Sequence[Arm]],
     *,
     seeds: Iterable[int],
@@ -134,8 +134,8 @@ def train_arms(
 
     Parameters
     ----------
-    data : Housing
-        From :func:`evidence.data.load_housing`.
+    data : Housing, or callable from a seed to one
+        From :func:`evidence.data.load_housing`. With a callable every seed can have a split of its own.
     arms : mapping from a name in ``PROTOCOLS`` to its arms
         The control is added where it is missing.
     seeds : ints
@@ -159,6 +159,9 @@ def train_arms(
 
     Source: paper, version 2, section 6.1, for the form; the protocols fill in what it leaves open.
     """
+    chosen = check_seeds(seeds)
+    of_seed = {seed: data(seed) if callable(data) else data for seed in chosen}
+    n_features = of_seed[chosen[0]].train.x.shape[1]
     wanted: dict[str, list[Arm]] = {}
     for protocol, given in arms.items():
         check_choice("protocol", protocol, tuple(PROTOCOLS))
@@ -167,11 +170,10 @@ def train_arms(
         if repeated := [name for (name, _), n in named.items() if n > 1]:
             raise ValueError(f"arms[{protocol!r}]: {repeated[0]} is there twice (λ to 6 digits)")
         for arm in wanted[protocol]:
-            if isinstance(arm.lam, tuple) and len(arm.lam) != data.train.x.shape[1]:
-                raise ValueError(f"lam has {len(arm.lam)} entries: one for each of {data.train.x.shape[1]} features")
+            if isinstance(arm.lam, tuple) and len(arm.lam) != n_features:
+                raise ValueError(f"lam has {len(arm.lam)} entries: one for each of {n_features} features")
     if not wanted:
         raise ValueError("arms: give at least one protocol")
-    chosen = check_seeds(seeds)
     LaiSchedule(0.0, pretrain_epochs=pretrain_epochs)
     check_count("epochs", epochs)
     where = str(resolve_device(device))
@@ -182,13 +184,13 @@ def train_arms(
     cells = dict.fromkeys(
         cell(protocol, arm, seed) for seed in chosen for protocol in wanted for arm in wanted[protocol]
     )
-    kept = {} if store is None else {one: store.get(one.settings(data, where)) for one in cells}
+    kept = {} if store is None else {one: store.get(one.settings(of_seed[one.seed], where)) for one in cells}
     jobs: dict[Any, list[Cell]] = {}
     for (twin, seed, *_), group in _side_by_side(cells).items():
         # A group is trained whole: in other company a network's last bits would differ.
         if any(kept.get(one) is None for one in group):
             jobs.setdefault((twin, seed), []).extend(group)
-    calls = [_Job(data, tuple(group), where, store) for group in jobs.values()]
+    calls = [_Job(of_seed[seed], tuple(group), where, store) for (_, seed), group in jobs.items()]
     made: dict[Cell, dict[str, Any]] = {}
     for results in run_parallel(
         _run, [(job,) for job in calls], n_jobs=n_jobs, progress=progress, costs=[job.cost for job in calls]
@@ -290,16 +292,12 @@ class _Job(NamedTuple):
 
 def _run(job: _Job) -> dict[Cell, dict[str, Any]]:
     """Train the job's runs, measure them and keep them."""
-    data, batch_size = _on(job.data, torch.device(job.device)), PROTOCOLS[job.cells[0].protocol].batch_size
     results = {}
-    for cell, model, curve, seconds in train_cells(job.data, job.cells, job.device):
-        started = time.process_time()
-        measured = read_out(model, data, batch_size)
-        cost = {"cpu_seconds": round(seconds + time.process_time() - started, 3), "peak_mb": _peak_mb()}
+    for cell, _, taken, curve, seconds in train_cells(job.data, job.cells, job.device):
         results[cell] = {
-            "measured": measured,
+            "measured": evaluation(taken),
             "curve": dict(zip(("epoch", "val_rmse"), curve, strict=True)),
-            "cost": cost,
+            "cost": {"cpu_seconds": round(seconds, 3), "peak_mb": _peak_mb()},
         }
         if job.store is not None:
             job.store.put(cell.settings(job.data, job.device), results[cell])
@@ -311,10 +309,13 @@ class TrainedCell(NamedTuple):
 
     cell: Cell
     model: MLP
+    """In evaluation mode, with exact statistics."""
+    taken: list[Moment]
+    """What was measured of it in the last epochs (:func:`evidence.runs.readout.moments`)."""
     curve: tuple[list[int], list[float]]
     """Epochs, and the RMSE on the validation rows after each, with running statistics."""
     seconds: float
-    """Of processor time; what runs share is shared equally among them."""
+    """Of processor time, measuring included; what runs share is shared equally among them."""
 
 
 def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> Iterator[TrainedCell]:
@@ -355,6 +356,7 @@ def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> It
         for group in _side_by_side(own).values():
             started = time.process_time()
             sweep = trunk.branch([0] * len(group))
+            watch = _Watch(sweep, on_device, moments(before + after, after))
             history = sweep.fit(
                 train,
                 lams=[cell.arm.lam for cell in group],
@@ -363,12 +365,34 @@ def train_cells(data: Housing, cells: Sequence[Cell], device: str = "cpu") -> It
                 epochs=after,
                 seed=seed,
                 slope=PROTOCOLS[group[0].protocol].slope,
+                each_epoch=watch,
                 **options,
             )
             seconds = shared + (time.process_time() - started) / len(group)
-            for i, (cell, model) in enumerate(zip(group, sweep.models(), strict=True)):
+            for i, cell in enumerate(group):
                 epochs, errors = _points(history, i)
-                yield TrainedCell(cell, model, (curve[0] + epochs, curve[1] + errors), seconds)  # type: ignore[arg-type]
+                both = curve[0] + epochs, curve[1] + errors
+                yield TrainedCell(cell, watch.models[i].eval(), watch.taken[i], both, seconds)
+
+
+class _Watch:
+    """Measures the networks of a sweep after the epochs of their evaluation; before any if there are none."""
+
+    def __init__(self, sweep: Sweep, data: Housing, epochs: Sequence[int]) -> None:
+        self.sweep, self.data, self.epochs = sweep, data, epochs
+        self.models: list[Any] = []
+        self.taken: list[list[Moment]] = [[] for _ in range(len(sweep))]
+        if not epochs:
+            self.look()
+
+    def __call__(self, epoch: int) -> None:
+        if epoch in self.epochs:
+            self.look()
+
+    def look(self) -> None:
+        self.models = self.sweep.models()
+        for taken, model in zip(self.taken, self.models, strict=True):
+            taken.append(measure(model, self.data))
 
 
 def _kind(cell: Cell) -> tuple[str, int, int]:

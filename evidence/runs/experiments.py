@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ def planned(
 
 
 def run_experiment(
-    data: Housing,
+    data: Housing | Callable[[int], Housing],
     name: str,
     *,
     protocols: Sequence[str] | None = None,
@@ -185,7 +185,7 @@ def run_experiment(
 
     Parameters
     ----------
-    data : Housing
+    data : Housing, or callable from a seed to one
         From :func:`evidence.data.load_housing`.
     name : a key of ``EXPERIMENTS``
     protocols : names from ``PROTOCOLS``, optional

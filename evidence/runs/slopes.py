@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from lai.batchnorm import SLOPES, FixedStatistics
+from lai.batchnorm import SLOPES, FixedStatistics, set_exact_statistics
 from lai.factor import check_choice, check_lam
 from lai.gradient import value_and_input_gradient
 from lai.loss import LaiLoss
@@ -21,7 +21,6 @@ from lai.training import fit
 
 from .parallel import run_parallel
 from .protocols import PROTOCOLS
-from .readout import set_precise_statistics
 
 if TYPE_CHECKING:
     from evidence.data import Housing
@@ -143,7 +142,7 @@ def _one_seed(
             allow_coupling=slope == "summed",
             **settings,
         )
-        set_precise_statistics(branch, x, recipe.batch_size)
+        set_exact_statistics(branch, x, batch_size=len(x))
         _, k = value_and_input_gradient(branch.eval(), data.val.x, create_graph=False)
         rows.append(
             {

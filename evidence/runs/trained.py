@@ -14,7 +14,7 @@ from lai.schedule import check_count
 
 from .arms import MSE, Arm, Cell, train_cells
 from .protocols import PROTOCOLS
-from .readout import read_out
+from .readout import evaluation
 
 if TYPE_CHECKING:
     from evidence.data import Housing
@@ -50,7 +50,7 @@ def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], seed: int,
     Returns
     -------
     Trained
-        Networks in evaluation mode, with BatchNorm's statistics recomputed over the training rows.
+        Networks as they are at the end, in evaluation mode, with BatchNorm's statistics exact.
 
     Source: paper, version 1, section 4; the protocols fill in what it leaves open.
 
@@ -69,12 +69,12 @@ def train_and_keep(data: Housing, protocol: str, arms: Sequence[Arm], seed: int,
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"arms: {repeated[0]} is there twice (λ to 6 digits)")
     models, rows, curves = {}, [], []
-    for cell, model, curve, _ in train_cells(data, [Cell(protocol, arm, seed, 0, epochs) for arm in wanted]):
+    for cell, model, taken, curve, _ in train_cells(data, [Cell(protocol, arm, seed, 0, epochs) for arm in wanted]):
         arm = cell.arm
         key = {"protocol": protocol, "arm": arm.name}
         lams = {"lam": arm.base, "lam_8": arm.last, "alpha": arm.alpha, "seed": seed}
-        rows.append({**key, **lams, **read_out(model, data, PROTOCOLS[protocol].batch_size)})
-        models[arm.name] = model.eval()
+        rows.append({**key, **lams, **evaluation(taken)})
+        models[arm.name] = model
         curves.append(pd.DataFrame({**key, "seed": seed, "epoch": curve[0], "val_rmse": curve[1]}))
     return Trained(protocol, models, pd.DataFrame(rows), pd.concat(curves, ignore_index=True))
 

@@ -59,7 +59,7 @@ def search_mse(
     -------
     DataFrame
         A row for each recipe, seed and read-out: ``recipe``, ``family``, ``seed``, ``epoch``; ``rmse`` and ``variance``
-        with BatchNorm's statistics recomputed over the training rows, ``rmse_running`` and ``variance_running`` with
+        with BatchNorm's statistics exact over the training rows, ``rmse_running`` and ``variance_running`` with
         its running ones; ``s_1`` to ``s_d``, the mean absolute change of the output when feature j becomes
         x (1 + ε/2), ε standard normal; ``rms_k``, the root mean square of the slope's norm; ``seconds`` of training.
         All in units of the target, per raw feature. A network that diverged has NaN.

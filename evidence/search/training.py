@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from evidence.runs.readout import read_out
+from evidence.runs.readout import measure
 from lai import batchnorm
 from lai.batchnorm import Moments
 from lai.loss import lai_loss
@@ -92,12 +92,12 @@ class Training:
 
     def read_out(self) -> list[dict[str, float]]:
         """What the paper prints about each network, in raw units; see :func:`evidence.search.run.search_mse`."""
-        d = self.x.shape[1]
-        names = ["rmse_running", "variance_running", "rmse", "variance", *(f"s_{j + 1}" for j in range(d)), "rms_k"]
+        names = ["rmse", "variance", *(f"s_{j + 1}" for j in range(self.x.shape[1])), "rms_k"]
         rows = []
         for model in self.sweep.models():
-            found = read_out(InRawUnits(self.inputs, model, self.target), self.data, self.batch_size)
-            rows.append({name: found[name] for name in names})
+            exact, running = measure(InRawUnits(self.inputs, model, self.target), self.data)
+            of_running = {f"{name}_running": running[name] for name in ("rmse", "variance")}
+            rows.append(of_running | {name: exact[name] for name in names})
         return rows
 
 

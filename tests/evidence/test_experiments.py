@@ -59,8 +59,8 @@ def test_tidy_rows_for_every_arm_and_curves_for_every_epoch(small: Housing) -> N
     assert curves.groupby(["protocol", "arm", "seed"])["epoch"].apply(list).map(lambda e: e == [0, 1, 2, 3]).all()
     sound = table.query("protocol == 'sound'")
     for metric in ("rmse", "variance", *(f"s_{j}" for j in range(1, 9))):
-        running = f"s_running_{metric[2:]}" if metric[:2] == "s_" else f"{metric}_running"
-        assert (sound[metric] == sound[running]).all()
+        last = f"s_last_{metric[2:]}" if metric[:2] == "s_" else f"{metric}_last"
+        assert (sound[metric] == sound[last]).all()  # after so few epochs an evaluation is of one moment
     squares = sum(table[f"k_{j}"] ** 2 for j in range(1, 9))
     np.testing.assert_allclose(table["rms_k"], squares**0.5, rtol=1e-6)
     assert (cost["cpu_seconds"] > 0).all() and (cost["peak_mb"] > 50).all()
@@ -117,25 +117,60 @@ def test_equals_a_run_written_with_fit(
         allow_coupling=protocol == "published",
     )
     row, own = (kind.query("lam == lam and seed == 1").iloc[0] for kind in (table, single))
-    for metric in ("rmse", "variance", "rmse_running", "variance_running", "rms_k", "k_1", "k_8", "s_1", "s_8"):
+    for metric in ("rmse", "variance", "rmse_last", "variance_last", "rms_k", "k_1", "k_8", "s_1", "s_8"):
         assert own[metric] == pytest.approx(row[metric], rel=1e-5 if protocol == "sound" else 5e-3), metric
-    assert row["rmse_running"] == pytest.approx(lai.rmse(model, *small.val), rel=1e-9)
-    assert row["variance_running"] == pytest.approx(lai.output_variance(model, small.test.x), rel=1e-9)
-    assert row["s_running_8"] == pytest.approx(lai.sensitivity(model, small.test.x)[7].item(), rel=1e-9)
+
+    def check(end: str) -> None:
+        assert row[f"rmse{end}"] == pytest.approx(lai.rmse(model, *small.val), rel=1e-9)
+        assert row[f"rmse_train{end}"] == pytest.approx(lai.rmse(model, *small.train), rel=1e-9)
+        assert row[f"variance{end}"] == pytest.approx(lai.output_variance(model, small.test.x), rel=1e-9)
+        _, k = lai.value_and_input_gradient(model.eval(), small.val.x, create_graph=False)
+        for j in (0, 7):
+            assert row[f"k{end}_{j + 1}"] == pytest.approx(k[:, j].square().mean().sqrt().item(), rel=1e-9)
+            assert row[f"s{end}_{j + 1}"] == pytest.approx(lai.sensitivity(model, small.test.x)[j].item(), rel=1e-9)
+
+    check("_last")
+    assert (row["rmse_running"], row["variance_running"]) == (row["rmse_last"], row["variance_last"])
     for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)):
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over the batches that follow
-    model.train()
+        norm.momentum = 1.0  # the next batch's statistics, of all rows, for every layer
     with torch.no_grad():
-        for batch in small.train.x.split(recipe.batch_size):
-            model(batch)
-    assert row["rmse"] == pytest.approx(lai.rmse(model, *small.val), rel=1e-9)
-    assert row["variance"] == pytest.approx(lai.output_variance(model, small.test.x), rel=1e-9)
-    _, k = lai.value_and_input_gradient(model.eval(), small.val.x, create_graph=False)
-    for j in (0, 7):
-        assert row[f"k_{j + 1}"] == pytest.approx(k[:, j].square().mean().sqrt().item(), rel=1e-9)
-        assert row[f"s_{j + 1}"] == pytest.approx(lai.sensitivity(model, small.test.x)[j].item(), rel=1e-9)
-    assert (row["rmse"] != row["rmse_running"]) == (protocol != "sound")
+        model.train()(small.train.x)
+    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm1d)):
+        norm.running_var *= 1 - 1 / len(small.train.x)  # torch keeps the unbiased one
+    check("")
+    assert (row["rmse_exact_last"], row["variance_exact_last"]) == (row["rmse"], row["variance"])
+    assert (row["rmse"] != row["rmse_last"]) == (protocol != "sound")
+
+
+@pytest.mark.parametrize("protocol", ["published", "sound"])
+def test_an_evaluation_is_the_mean_over_the_last_epochs(small: Housing, protocol: str) -> None:
+    """Of fifteen epochs the last three: after the 13th and the 15th."""
+    row = train_arms(small, {protocol: []}, seeds=[0], pretrain_epochs=0, epochs=15, device="cpu").table.iloc[0]
+    recipe, found = PROTOCOLS[protocol], []
+    for epochs in (13, 15):
+        model = recipe.model(small.train.x, seed=0)
+        lai.fit(
+            model,
+            small.train,
+            epochs=epochs,
+            batch_size=recipe.batch_size,
+            lr=recipe.lr,
+            seed=0,
+            drop_last=True,
+            device="cpu",
+        )
+        running = lai.rmse(model, *small.val)
+        lai.set_exact_statistics(model, small.train.x)
+        _, k = lai.value_and_input_gradient(model.eval(), small.val.x, create_graph=False)
+        found.append([running, lai.rmse(model, *small.val), k.square().sum(1).mean().sqrt().item()])
+    (_, first_exact, first_k), (running, exact, rms_k) = found
+    approx = {"rel": 1e-4 if protocol == "sound" else 1e-2}
+    assert row["rmse"] == pytest.approx((first_exact + exact) / 2, **approx)
+    assert row["rms_k"] == pytest.approx((first_k + rms_k) / 2, **approx)
+    assert row["rmse_last"] == pytest.approx(running, **approx)
+    assert row["rmse_exact_last"] == pytest.approx(exact, **approx)
+    assert row["rmse_running"] == pytest.approx((found[0][0] + running) / 2, **approx)
+    assert row["rmse"] != row["rmse_exact_last"]
 
 
 def test_workers_and_the_store_change_nothing(small: Housing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

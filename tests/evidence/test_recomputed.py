@@ -60,7 +60,7 @@ def committed(data: Housing) -> dict[str, Committed]:
         path = RESULTS / f"{name}{end}.csv"
         if path.exists():
             about = json.loads(path.with_suffix(".json").read_text())
-            assert data.sha256 in about["data"] and about["split_seed"] == 0
+            assert data.sha256 in about["data"] and about["split_seed"] == "each seed its own"
             found[name] = Committed(pd.read_csv(path, dtype=str, keep_default_na=False), about)
     assert found
     return found

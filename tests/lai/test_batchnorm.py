@@ -116,3 +116,29 @@ def test_fit_takes_the_wrapper_and_refuses_the_model(x: Tensor) -> None:
 
 def test_a_wrong_choice_is_refused() -> None:
     checks.refused(ValueError, "statistics = 'fixed'", FixedStatistics, network(), "fixed")
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 100])
+def test_exact_statistics_are_those_of_all_rows_as_one_batch(x: Tensor, batch_size: int) -> None:
+    torch.manual_seed(0)
+    wide = torch.cat([x, 100 * x[:3]]).double()  # heavy tails: batches alone would tell another story
+    model = network().double()
+    expected = copy.deepcopy(model).train()(wide)
+    model.train()[0].eval()
+    lai.set_exact_statistics(model, wide, batch_size=batch_size)
+    assert model[-1].training and not model[0].training
+    torch.testing.assert_close(model.eval()(wide), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_exact_statistics_of_images_and_of_models_without_batchnorm() -> None:
+    torch.manual_seed(0)
+    images = torch.randn(10, 2, 6, 6).double()
+    model = nn.Sequential(
+        nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.SiLU(), nn.Conv2d(3, 2, 2), nn.BatchNorm2d(2)
+    ).double()
+    expected = model.train()(images)
+    lai.set_exact_statistics(model, images, batch_size=4)
+    torch.testing.assert_close(model.eval()(images), expected, rtol=1e-12, atol=1e-12)
+    plain = lai.MLP(2, (3,), seed=0)
+    lai.set_exact_statistics(plain, torch.randn(5, 2))
+    checks.refused(ValueError, r"x has shape \(0, 2\)", lai.set_exact_statistics, plain, torch.zeros(0, 2))

@@ -94,8 +94,10 @@ def test_every_table_has_three_files_with_all_runs(undisturbed: Path) -> None:
     assert {file.name for file in out.iterdir()} == {f"{name}_surrogate{end}" for name in TABLES for end in ends[name]}
     for name in TABLES:
         table = pd.read_csv(out / f"{name}_surrogate.csv")
-        per_feature = [f"{m}_{j}" for m in ("k", "s", "s_running") for j in range(1, 9)]
-        measured = ["rmse", "variance", "rmse_running", "variance_running", "rms_k", *per_feature]
+        per_feature = [f"{m}_{j}" for m in ("k", "s", "k_last", "s_last") for j in range(1, 9)]
+        whole = [f"{m}{end}" for m in ("rmse", "rmse_train", "variance", "rms_k") for end in ("", "_last")]
+        between = [f"{m}{end}" for m in ("rmse", "variance") for end in ("_running", "_exact_last")]
+        measured = [*whole, *between, *per_feature]
         assert set(table.columns) == {"protocol", "arm", "lam", "lam_8", "alpha", "seed", *measured}
         names = ["MSE", *(arm.name for arm in planned(name)["sound"])]
         assert list(zip(table["arm"], table["seed"], strict=True)) == [(arm, seed) for arm in names for seed in (0, 1)]
@@ -112,7 +114,7 @@ def test_provenance_says_how_and_names_no_machine(undisturbed: Path) -> None:
     text = (undisturbed / "out" / "smoothness_surrogate.json").read_text()
     about = json.loads(text)
     assert about["command"] == f'make reproduce ARGS="{" ".join([*TABLES, *TINY])}"'
-    assert about["seeds"] == [0, 1] and about["split_seed"] == 0 and "SHA-256" in about["data"]
+    assert about["seeds"] == [0, 1] and about["split_seed"] == "each seed its own" and "SHA-256" in about["data"]
     assert about["epochs"] == "1 of MSE, then 1 in each arm" and about["device"] in ("cpu", "cuda")
     assert about["arms"] == {"sound": [f"{a.name}, α = {a.alpha:g}" for a in planned("smoothness")["sound"]]}
     assert {"python", "pandas", "torch", "numpy", "lai"} == set(about["versions"]) and about["hardware"]
@@ -148,7 +150,8 @@ def test_the_command_in_provenance_leaves_out_folders_and_machines(given: list[s
     ("given", "folder"),
     [
         ([], reproduce.RESULTS),
-        (["lists", "--seeds", "0-9", "--jobs", "1", "--split-seed", "2"], reproduce.RESULTS),
+        (["lists", "--seeds", "0-9", "--jobs", "1"], reproduce.RESULTS),
+        (["--split-seed", "2"], reproduce.OWN),
         (["--seeds", "3"], reproduce.OWN),
         (["--lam", "0.1"], reproduce.OWN),
         (["--epochs", "5"], reproduce.OWN),
