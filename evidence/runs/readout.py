@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import nn
 
 from lai.batchnorm import set_exact_statistics
@@ -31,6 +32,10 @@ def moments(end: int, epochs: int) -> list[int]:
     return list(range(end - 1, end - 1 - last, -EVERY))[::-1]
 
 
+NOISE = 0.3
+"""Of the noise on the inputs of ``rmse_noisy``, in standard deviations of each feature."""
+
+
 class Moment(NamedTuple):
     """What is measured of a network at one moment: with exact statistics, and with the running ones that training left."""
 
@@ -55,13 +60,17 @@ def measure(model: nn.Module, data: Housing) -> Moment:
 
 
 def _measured(model: nn.Module, data: Housing) -> dict[str, float]:
-    training = model.training
-    _, k = value_and_input_gradient(model.eval(), data.val.x, create_graph=False)
-    squares = k.double().square()
+    training, (x, y) = model.training, data.val
+    value, k = value_and_input_gradient(model.eval(), x, create_graph=False)
+    squares, output = k.double().square(), value.detach().double()
+    noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)  # the same for all
     out = {
-        "rmse": rmse(model, *data.val),
+        "rmse": rmse(model, x, y),
         "rmse_train": rmse(model, data.train.x, data.train.y),
+        "rmse_noisy": rmse(model, x + NOISE * data.train.x.std(0) * noise, y),
         "variance": output_variance(model, data.test.x),
+        "variance_val": output.var(correction=0).item(),
+        "covariance": ((output - output.mean()) * (y.double() - output)).mean().item(),
         "rms_k": squares.sum(1).mean().sqrt().item(),
     }
     for name, values in (("k", squares.mean(0).sqrt()), ("s", sensitivity(model, data.test.x))):
@@ -81,8 +90,9 @@ def evaluation(taken: Sequence[Moment]) -> dict[str, float]:
     Returns
     -------
     dict
-        The main evaluation, averaged over the moments, with exact statistics: ``rmse`` (validation rows) and ``rmse_train``;
-        ``variance`` (of the outputs for the test rows); ``rms_k`` (root mean square over validation rows of the norm of the
+        The main evaluation, averaged over the moments, with exact statistics: ``rmse`` (validation rows), ``rmse_train`` and
+        ``rmse_noisy`` (validation rows, Gaussian noise of ``NOISE`` on all inputs); ``variance`` (of the outputs for the test
+        rows), ``variance_val`` (for the validation rows) and ``covariance`` (there, of outputs and residuals y - ŷ); ``rms_k`` (root mean square over validation rows of the norm of the
         slope) and ``k_1`` … ``k_d`` (of each direction's slope); ``s_1`` … ``s_d`` (:func:`lai.sensitivity` on the test rows).
         The same after the last step, with running statistics, which is likely how the paper reads its networks:
         ``rmse_last``, …, ``k_last_1``, …, ``s_last_1``, … Between the two, of error and variance: averaged with running

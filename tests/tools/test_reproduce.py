@@ -31,6 +31,7 @@ from tools import reproduce
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "LAI_DATA": "none"}
+NUMBERS = ("rmse", "rmse_train", "rmse_noisy", "variance", "variance_val", "covariance", "rms_k")
 COSTS = ("cpu_seconds", "peak_mb", "wall_seconds_of_last_call")
 
 
@@ -95,7 +96,7 @@ def test_every_table_has_three_files_with_all_runs(undisturbed: Path) -> None:
     for name in TABLES:
         table = pd.read_csv(out / f"{name}_surrogate.csv")
         per_feature = [f"{m}_{j}" for m in ("k", "s", "k_last", "s_last") for j in range(1, 9)]
-        whole = [f"{m}{end}" for m in ("rmse", "rmse_train", "variance", "rms_k") for end in ("", "_last")]
+        whole = [f"{m}{end}" for m in NUMBERS for end in ("", "_last")]
         between = [f"{m}{end}" for m in ("rmse", "variance") for end in ("_running", "_exact_last")]
         measured = [*whole, *between, *per_feature]
         assert set(table.columns) == {"protocol", "arm", "lam", "lam_8", "alpha", "seed", *measured}
