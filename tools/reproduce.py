@@ -41,11 +41,12 @@ def reproduce(options: argparse.Namespace) -> None:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{name} = {str(folder)!r}: must be a folder")
     split = options.split_seed
-    data = load_housing(options.source, split_seed=split or 0)
+    data = load_housing(options.source, split_seed=split or 0, max_occupancy=options.max_occupancy)
     print(data.provenance, flush=True)
 
     def of_seed(seed: int) -> Housing:
-        return load_housing(options.source, split_seed=seed if split is None else split)
+        own = seed if split is None else split
+        return load_housing(options.source, split_seed=own, max_occupancy=options.max_occupancy)
 
     store = CellStore(options.cells.resolve())  # workers may stand elsewhere
     chosen = [EXPERIMENTS[name] for name in options.tables]
@@ -73,6 +74,7 @@ def reproduce(options: argparse.Namespace) -> None:
         # The paper's data and the book's splits have the plain name.
         name = e.name if data.source == "kaggle" else f"{e.name}_{data.source}"
         name += "" if split is None else f"_split{split}"
+        name += "" if options.max_occupancy is None else f"_occupancy{options.max_occupancy:g}"
         about = provenance(e, data, plans[e.name], lengths[e.name], options, runs.cost, wall)
         write(options.out, name, runs, about, curves=e.curves)
 
@@ -233,6 +235,7 @@ def parser() -> argparse.ArgumentParser:
     about.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(EXPERIMENTS)}; default all")
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
     about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
+    about.add_argument("--max-occupancy", type=float, help="leave out rows with more people per household")
     about.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), help="default all")
     about.add_argument("--lam", type=float, nargs="+", help="λ of the Lai arms, instead of the book's")
     about.add_argument("--alpha", type=float, help="share of Lai batches, instead of the book's")
@@ -269,7 +272,7 @@ def main(arguments: list[str]) -> None:
     options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
     if options.out is None:
         usual = parser().parse_args([])
-        own = ("seeds", "split_seed", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
+        own = ("seeds", "split_seed", "max_occupancy", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
         options.out = RESULTS if all(getattr(options, name) == getattr(usual, name) for name in own) else OWN
     try:
         if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):

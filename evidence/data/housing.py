@@ -158,7 +158,7 @@ class _Table:
         return digest.hexdigest()
 
 
-def load_housing(source: str = "auto", *, split_seed: int = 0) -> Housing:
+def load_housing(source: str = "auto", *, split_seed: int = 0, max_occupancy: float | None = None) -> Housing:
     """Load the housing data of the paper's experiments, or a stand-in for it.
 
     Parameters
@@ -174,6 +174,8 @@ def load_housing(source: str = "auto", *, split_seed: int = 0) -> Housing:
           A folder that is named or found but is incomplete or broken is an error, never a silent fallback.
     split_seed : int
         Seed of the permutation whose first 20 % is the validation set. The test rows do not depend on it.
+    max_occupancy : float, optional
+        Rows with more people per household are left out of training and validation, after the split.
 
     Returns
     -------
@@ -187,7 +189,7 @@ def load_housing(source: str = "auto", *, split_seed: int = 0) -> Housing:
         A folder or a file of Kaggle's is missing.
     ValueError
         A file is not what Kaggle published (columns, row count, ids, a value that is missing, not finite or not
-        a number), or ``source`` or ``split_seed`` is not one of the allowed values.
+        a number), or ``source``, ``split_seed`` or ``max_occupancy`` is not one of the allowed values.
     TypeError
         ``source`` is not a string or ``split_seed`` not an integer.
     ImportError, OSError
@@ -243,9 +245,13 @@ def load_housing(source: str = "auto", *, split_seed: int = 0) -> Housing:
     order = torch.randperm(len(table.x), generator=torch.Generator().manual_seed(seed)).numpy()
     n_val = round(_VAL_FRACTION * len(order))
     val, train = order[:n_val], order[n_val:]
-    provenance = (
-        f"{label}{remark}: {len(train)} training, {n_val} validation, {len(table.x_test)} test rows; SHA-256 {sha256}"
-    )
+    if max_occupancy is not None:
+        crowd = table.x[:, FEATURES.index("AveOccup")]
+        val, train = (rows[crowd[rows] <= max_occupancy] for rows in (val, train))
+        if not (len(val) and len(train)):
+            raise ValueError(f"max_occupancy = {max_occupancy!r}: must leave rows for training and validation")
+        remark += f" (rows with more than {max_occupancy:g} people per household left out)"
+    provenance = f"{label}{remark}: {len(train)} training, {len(val)} validation, {len(table.x_test)} test rows; SHA-256 {sha256}"
     return Housing(
         train=Split(torch.from_numpy(table.x[train]), torch.from_numpy(table.y[train])),
         val=Split(torch.from_numpy(table.x[val]), torch.from_numpy(table.y[val])),

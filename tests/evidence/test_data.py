@@ -99,6 +99,20 @@ def test_fewer_surrogate_rows_are_the_head_of_more() -> None:
     assert not torch.equal(many.x[:863], many.x[37_137:])  # the second table is not the first again
 
 
+def test_crowded_rows_can_be_left_out_and_the_others_stay_where_they_are() -> None:
+    column, whole = 5, load_housing("surrogate")
+    bound = float(whole.train.x[:, column].quantile(0.99))
+    part = load_housing("surrogate", max_occupancy=bound)
+    for own, all_rows in ((part.train, whole.train), (part.val, whole.val)):
+        kept = all_rows.x[:, column] <= bound
+        assert 0 < kept.sum() < len(kept)
+        assert torch.equal(own.x, all_rows.x[kept]) and torch.equal(own.y, all_rows.y[kept])
+    assert torch.equal(part.test.x, whole.test.x) and f"{len(part.train.x)} training" in part.provenance
+    for bad in (0.0, float("nan")):
+        with pytest.raises(ValueError, match="max_occupancy = "):
+            load_housing("surrogate", max_occupancy=bad)
+
+
 def test_surrogate_does_not_touch_global_random_states() -> None:
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002

@@ -42,7 +42,7 @@ def few() -> Housing:
 
 @pytest.fixture
 def on_few(few: Housing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reproduce, "load_housing", lambda source, split_seed: few)
+    monkeypatch.setattr(reproduce, "load_housing", lambda source, **options: few)
 
 
 def kept(folder: Path) -> dict[str, tuple[int, dict]]:
@@ -223,7 +223,7 @@ def test_a_wrong_option_is_named_before_anything_is_done(
 ) -> None:
     monkeypatch.setenv("LAI_DATA", "none")
     if given[0] not in ("--source", "--split-seed"):
-        monkeypatch.setattr(reproduce, "load_housing", lambda source, split_seed: few)
+        monkeypatch.setattr(reproduce, "load_housing", lambda source, **options: few)
     monkeypatch.setattr(arms, "run_parallel", None)
     places = ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]
     with dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}):
