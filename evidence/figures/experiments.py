@@ -85,6 +85,24 @@ def _write_where_there_is_room(ax: Axes, labels: Sequence[tuple[str, tuple[float
             note.remove()
 
 
+def swing(ax: Axes, runs: pd.DataFrame, *, up_to: int = 200, step: int = 10) -> None:
+    """How far each network's RMSE lies from its own mean, by the number of plain steps since its last Lai batch.
+
+    ``runs`` has columns seed, placement, since and rmse, several moments of each network. Small marks are moments, a line joins
+    the means over intervals of ``step`` steps, each placement its own.
+    """
+    for i, (placement, own) in enumerate(runs[runs["since"] <= up_to].groupby("placement", sort=False)):
+        apart = own["rmse"] - own.groupby("seed")["rmse"].transform("mean")
+        colour, dash = style(i)
+        ax.plot(own["since"], apart, color=colour, marker="os"[i], markersize=3, alpha=0.35, linestyle="none")
+        means = apart.groupby(own["since"] // step * step + step / 2).agg(["mean", "size"]).query("size >= 3")
+        ax.plot(means.index, means["mean"], color=colour, linestyle=dash, label=str(placement))
+    ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
+    ax.set_xlabel("plain steps since the last Lai batch")
+    ax.set_ylabel("RMSE less the network's mean")
+    ax.legend(title="Lai batches")
+
+
 def paired_bars(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
     """Two or more columns side by side for each row of ``values``, on a logarithmic axis."""
     width = 0.8 / values.shape[1]
