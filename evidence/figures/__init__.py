@@ -10,7 +10,7 @@ from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
 from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
 from .exchange import exchanges
-from .experiments import paired_bars, trade_off, validation_curves
+from .experiments import paired_bars, swing, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
@@ -59,6 +59,7 @@ __all__ = [
     "shrinkage",
     "slopes_by_feature",
     "sum_and_product",
+    "swing",
     "switching",
     "tangents",
     "trade_off",
