@@ -28,7 +28,7 @@ def test_figures_are_those_of_the_published_protocol(tmp_path: Path) -> None:
     far = table(lambda lam: 2.0, printed_2(1))
     assert ask(tmp_path, "v2_figures", smoothness=far) == "holds under conditions"
     assert ask(tmp_path, "v2_figures", smoothness=table(lambda lam: 2.0, lambda lam: 9.0)) == "fails"
-    assert ask(tmp_path, "v2_figures", smoothness=near.query("protocol == 'sound'")) == "not testable"
+    assert ask(tmp_path, "v2_figures", smoothness=near.query("protocol == 'sound'")) == "not tested"
     ten = table(lambda lam: V1_SMOOTHNESS[lam][0], lambda lam: V1_SMOOTHNESS[lam][1], alpha=1.0, lams=(*LAMS, 1e-4))
     assert ask(tmp_path, "v1_figures", strength=ten) == "holds"
 
@@ -39,7 +39,7 @@ def test_a_figure_matches_within_two_standard_deviations(tmp_path: Path, deviati
     mse = made[made["lam"].isna() & made["protocol"].eq("published")]
     made["rmse"] += deviations * mse["rmse"].std()
     ask(tmp_path, "v2_figures", smoothness=made)
-    assert f"({matched} of 8 printed figures" in QUERIES["v2_figures"](Results(tmp_path)).numbers.split("running")[0]
+    assert f"({matched} of 8 printed figures" in QUERIES["v2_figures"](Results(tmp_path)).numbers.split("last step")[0]
 
 
 def test_figures_that_any_column_would_match_do_not_just_hold(tmp_path: Path) -> None:
@@ -54,10 +54,10 @@ def test_differences_count_beside_figures(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     near = table(printed_2(0), printed_2(1))
     shift = pd.Series(rng.normal(0, 0.05, 10))
-    metrics = ["rmse", "rmse_running", "variance", "variance_running"]
+    metrics = ["rmse", "rmse_last", "variance", "variance_last"]
     near[metrics] = near[metrics].add(near["seed"].map(shift - shift.mean()), axis=0)
     assert ask(tmp_path, "v2_figures", smoothness=near) == "holds"
-    near.loc[np.isclose(near["lam"], 0.01), ["rmse", "rmse_running"]] += 0.01
+    near.loc[np.isclose(near["lam"], 0.01), ["rmse", "rmse_last"]] += 0.01
     assert ask(tmp_path, "v2_figures", smoothness=near) == "holds under conditions"
     assert "8 of 8 printed figures and 5 of 6" in QUERIES["v2_figures"](Results(tmp_path)).numbers
 
@@ -68,8 +68,8 @@ def test_the_column_of_few_lai_batches(tmp_path: Path) -> None:
     assert ask(tmp_path, "sampling_figures", sampling=pd.concat([full, few])) == "holds"
     few["rmse"] += 1
     few["variance"] += 1
-    few["rmse_running"] += 1
-    few["variance_running"] += 1
+    few["rmse_last"] += 1
+    few["variance_last"] += 1
     assert ask(tmp_path, "sampling_figures", sampling=pd.concat([full, few])) == "fails"
 
 
@@ -80,10 +80,10 @@ def as_printed(spread: float) -> pd.DataFrame:
     rows = {"mse": frame["lam"].isna(), "lam = 1e-1": np.isclose(frame["lam"], 0.1) & ~listed, "lam_8 = 1e-3": listed}
     for n, (row, here) in enumerate(rows.items(), start=1):
         for j, printed in enumerate(V2_SENSITIVITY[row], start=1):
-            for name in (f"s_{j}", f"s_running_{j}"):
+            for name in (f"s_{j}", f"s_last_{j}"):
                 frame.loc[here, name] = printed * (1 + spread * np.cos(n * frame.loc[here, "seed"] + j))
     for row, error in (("mse", 0.6960), ("lam_8 = 1e-3", V2_LIST_RMSE)):
-        for name in ("rmse", "rmse_running"):
+        for name in ("rmse", "rmse_last"):
             noise = spread * np.cos(frame.loc[rows[row], "seed"] + len(row))
             frame.loc[rows[row], name] = error + noise + (1e-6 if name == "rmse" else 0)
     return frame
@@ -96,7 +96,7 @@ SENSITIVITY_ROWS = ("noise_figures", "noise_lam_figures", "noise_list_figures")
 def test_sensitivities_as_printed(tmp_path: Path, name: str) -> None:
     frame = as_printed(1e-3)
     assert ask(tmp_path, name, sensitivity=frame) == "holds"
-    frame[["s_3", "s_running_3"]] += 1
+    frame[["s_3", "s_last_3"]] += 1
     assert ask(tmp_path, name, sensitivity=frame) == "holds under conditions"
     assert ask(tmp_path, name, sensitivity=as_printed(0.5)) == "holds under conditions"
     assert "the test does not tell columns apart" in QUERIES[name](Results(tmp_path)).numbers
@@ -105,7 +105,7 @@ def test_sensitivities_as_printed(tmp_path: Path, name: str) -> None:
 def rounding(moved: float) -> pd.DataFrame:
     """Two runs of MSE in each protocol that end up this far apart."""
     rows = pd.DataFrame({"protocol": ["published", "sound"], "arm": "MSE", "epochs": 200})
-    for metric in ("rmse", "rmse_running"):
+    for metric in ("rmse", "rmse_last"):
         rows[metric], rows[f"{metric}_again"] = 0.7, 0.7 + moved
     return rows
 
@@ -124,4 +124,4 @@ def test_whether_one_seed_is_enough(tmp_path: Path, noise: float, moved: float, 
     made = table(rising, falling, noise=noise)
     assert ask(tmp_path, "one_seed", smoothness=made, rounding=rounding(moved)) == verdict
     (tmp_path / "rounding.csv").unlink()
-    assert QUERIES["one_seed"](Results(tmp_path)).verdict == "not testable"
+    assert QUERIES["one_seed"](Results(tmp_path)).verdict == "not tested"

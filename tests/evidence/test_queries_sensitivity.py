@@ -36,7 +36,7 @@ def test_queries_on_sensitivity(
 def test_on_how_many_features_the_sensitivity_falls(tmp_path: Path, fall: int, rise: int, word: str) -> None:
     frame = with_list()
     for j in range(1, fall + rise + 1):
-        columns = [f"s_{j}", f"s_running_{j}"]
+        columns = [f"s_{j}", f"s_last_{j}"]
         frame.loc[np.isclose(frame["lam"], 0.1), columns] *= 0.95 if j <= fall else 1.05
     ask(tmp_path, "noise_most", sensitivity=frame)
     assert f"Sound: {word} (" in QUERIES["noise_most"](Results(tmp_path)).numbers
@@ -45,9 +45,9 @@ def test_on_how_many_features_the_sensitivity_falls(tmp_path: Path, fall: int, r
 def test_the_most_sensitive_feature(tmp_path: Path) -> None:
     frame = with_list()
     assert ask(tmp_path, "noise_last", sensitivity=frame) == "holds"
-    frame.loc[frame["seed"] == 0, ["s_1", "s_running_1"]] *= 20
+    frame.loc[frame["seed"] == 0, ["s_1", "s_last_1"]] *= 20
     assert ask(tmp_path, "noise_last", sensitivity=frame) == "holds under conditions"
-    frame[["s_1", "s_running_1"]] *= 20
+    frame[["s_1", "s_last_1"]] *= 20
     assert ask(tmp_path, "noise_last", sensitivity=frame) == "fails"
 
 

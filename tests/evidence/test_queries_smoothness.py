@@ -46,8 +46,8 @@ def test_adheres_and_beats(
 def test_equivalence_of_two_pairs(tmp_path: Path, error: float, variance: float, verdict: str) -> None:
     full = table(rising, falling, alpha=1.0, lams=(*LAMS, 1e-4))
     few = full[np.isclose(full["lam"], 1e-3)].assign(lam=1e-4, lam_8=1e-4, alpha=0.01)
-    few[["rmse", "rmse_running"]] *= error
-    few[["variance", "variance_running"]] *= variance
+    few[["rmse", "rmse_last"]] *= error
+    few[["variance", "variance_last"]] *= variance
     assert ask(tmp_path, "equivalence", sampling=pd.concat([full, few])) == verdict
     assert ask(tmp_path, "v1_loss_rises", strength=pd.concat([full, few])) == "holds"  # the other α does not disturb
 

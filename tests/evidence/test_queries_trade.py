@@ -57,7 +57,7 @@ def test_one_lam_that_is_better_by_chance_does_not_count(tmp_path: Path, name: s
     chance = np.array([-0.06, -0.02, -0.01, -0.01, -0.005, -0.005, -0.004, -0.003, -0.002, -0.001])
     assert below(chance, 0) == "holds"
     made = table(lambda lam: 0.71 if lam else 0.7, falling)
-    for metric in ("rmse", "rmse_running"):
+    for metric in ("rmse", "rmse_last"):
         mse = made.loc[made["lam"].isna(), metric].to_numpy()
         made.loc[np.isclose(made["lam"], 0.1), metric] = mse + np.tile(chance, 3)
     assert ask(tmp_path, name, smoothness=made) == "fails"
@@ -81,7 +81,7 @@ def test_shrinking_as_the_cheaper_way(tmp_path: Path, off: float, word: str, cov
     made = table(error, falling, noise=1e-4 if off else 1e-3)
     ask(tmp_path, "shrinking", smoothness=made, shrinking=study(covariance))
     said = QUERIES["shrinking"](Results(tmp_path)).numbers
-    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, running", "Sound"))
+    assert all(f"{view}, v2: {word} (" in said for view in ("Published, averaged", "Corrected, last step", "Sound"))
     assert "The paper's figures, v2: holds under conditions (" in said  # at λ = 0.1 the printed error is below MSE's
 
 
@@ -96,8 +96,8 @@ def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str, cov
     made = table(error, falling, noise=1e-4 if off else 1e-3)
     ask(tmp_path, "shrinking_slopes", smoothness=made, shrinking=study(covariance))
     said = QUERIES["shrinking_slopes"](Results(tmp_path)).numbers
-    assert all(f"{view}, v2: {word} (" in said for view in ("Published, recomputed", "Corrected, recomputed", "Sound"))
-    assert "running" not in said  # slopes were not measured with those statistics
+    assert all(f"{view}, v2: {word} (" in said for view in ("Published, averaged", "Corrected, averaged", "Sound"))
+    assert "last step" not in said  # slopes were not measured with those statistics
 
 
 def test_shrinking_takes_the_networks_of_its_table_and_read_out(tmp_path: Path) -> None:
@@ -109,22 +109,22 @@ def test_shrinking_takes_the_networks_of_its_table_and_read_out(tmp_path: Path) 
     others = right.assign(covariance=right["covariance"].where(right["epochs"] == 200, 9.0))
     ask(tmp_path, "shrinking", smoothness=made, shrinking=others)
     assert QUERIES["shrinking"](Results(tmp_path)).numbers == want
-    running = right.assign(covariance=right["covariance"].where(right["readout"] == "recomputed", 9.0))
+    running = right.assign(covariance=right["covariance"].where(right["evaluation"] == "averaged", 9.0))
     ask(tmp_path, "shrinking", smoothness=made, shrinking=running)
     said = QUERIES["shrinking"](Results(tmp_path)).numbers
     assert "Sound, v2: holds" in want and "Sound, v2: holds" in said
-    assert "Corrected, running, v2: holds" in want and "Corrected, running, v2: fails" in said
+    assert "Corrected, last step, v2: holds" in want and "Corrected, last step, v2: fails" in said
     for spoilt in (right[right["seed"] < 9], right[right["protocol"] == "sound"]):
         ask(tmp_path, "shrinking", smoothness=made, shrinking=spoilt)
-        assert "Published, recomputed, v2" not in QUERIES["shrinking"](Results(tmp_path)).numbers
+        assert "Published, averaged, v2" not in QUERIES["shrinking"](Results(tmp_path)).numbers
     (tmp_path / "shrinking.csv").unlink()
-    assert QUERIES["shrinking"](Results(tmp_path)).verdict == "not testable"
+    assert QUERIES["shrinking"](Results(tmp_path)).verdict == "not tested"
 
 
 def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:
     made = table(rising, lambda lam: 1.6 - falling(lam))
     ask(tmp_path, "shrinking", smoothness=made, shrinking=study())
-    assert "Sound, v2: not testable (no arm has a lower variance)." in QUERIES["shrinking"](Results(tmp_path)).numbers
+    assert "Sound, v2: not tested (no arm has a lower variance)." in QUERIES["shrinking"](Results(tmp_path)).numbers
     one = table(rising, lambda lam: falling(lam) if lam == 0.001 else 0.8)
     ask(tmp_path, "shrinking", smoothness=one)
     sound = re.search(r"Sound, v2: [^.]*?\((.*?)\)\.", QUERIES["shrinking"](Results(tmp_path)).numbers)

@@ -18,7 +18,7 @@ def test_a_query_judges_every_protocol_and_read_out_by_itself(tmp_path: Path) ->
     assert ask(tmp_path, "v2_var_falls", smoothness=pd.concat([good, bad])) == "holds under conditions"
     said = QUERIES["v2_var_falls"](Results(tmp_path))
     assert said.seeds == 10 and "Sound: holds" in said.numbers
-    assert "Published, recomputed: fails" in said.numbers and "Published, running: fails" in said.numbers
+    assert "Published, averaged: fails" in said.numbers and "Published, last step: fails" in said.numbers
 
 
 @pytest.mark.parametrize(
@@ -33,23 +33,23 @@ def test_claims_of_both_versions_read_both_tables(tmp_path: Path, name: str) -> 
         study().to_csv(tmp_path / "shrinking.csv", index=False)
     assert ask(tmp_path, name, smoothness=both["smoothness"]) in ("holds", "fails", "holds under conditions")
     alone = QUERIES[name](Results(tmp_path))
-    assert "V1: not testable (strength.csv is not among the results)." in alone.numbers
+    assert "V1: not tested (strength.csv is not among the results)." in alone.numbers
     ask(tmp_path, name, **both)
     said = QUERIES[name](Results(tmp_path))
     asks_slopes = name in ("variance_measures", "shrinking_slopes")  # which no running statistics have
     assert all(f"Sound, {version}: " in said.numbers for version in ("v1", "v2"))
-    assert all((f"Published, running, {version}: " in said.numbers) != asks_slopes for version in ("v1", "v2"))
+    assert all((f"Published, last step, {version}: " in said.numbers) != asks_slopes for version in ("v1", "v2"))
     if name in ("trade", "max_accuracy", "variance_measures"):
         assert said.verdict == "holds under conditions" and said.views != alone.views
     (tmp_path / "smoothness.csv").unlink()
     (tmp_path / "strength.csv").unlink()
-    assert QUERIES[name](Results(tmp_path)).verdict == "not testable"
+    assert QUERIES[name](Results(tmp_path)).verdict == "not tested"
 
 
 def test_without_its_table_a_query_says_so(tmp_path: Path) -> None:
     for name in ("v1_adheres", "v1_converged", "noise_list"):
         judgement = QUERIES[name](Results(tmp_path))
-        assert judgement.verdict == "not testable" and ".csv is not among the results" in judgement.numbers
+        assert judgement.verdict == "not tested" and ".csv is not among the results" in judgement.numbers
 
 
 def test_two_runs_of_one_seed_are_an_error(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_some_and_where() -> None:
         "fails",
         "not shown",
     ]
-    views = [Part(name, "holds") for name in ("published, recomputed", "published, running", "sound")]
-    assert told(views) == "" and told([Part("sound", "not testable")]) == ""
-    assert told(
-        [*views, Part("corrected, recomputed, v1", "fails"), Part("corrected, recomputed, v2", "not shown")]
-    ) == ("holds in published and sound; fails in corrected (recomputed, v1); not shown in corrected (recomputed, v2)")
+    views = [Part(name, "holds") for name in ("published, averaged", "published, last step", "sound")]
+    assert told(views) == "" and told([Part("sound", "not tested")]) == ""
+    assert told([*views, Part("corrected, averaged, v1", "fails"), Part("corrected, averaged, v2", "not shown")]) == (
+        "holds in published and sound; fails in corrected (averaged, v1); not shown in corrected (averaged, v2)"
+    )
     assert (
         told([Part("sound, v1", "fails"), Part("sound, v2", "fails"), Part("x", "holds")])
         == "holds in x; fails in sound"
