@@ -24,8 +24,9 @@ def table(
     alpha: float = 0.01,
     lams: tuple[float, ...] = LAMS,
     noise: float = 1e-4,
+    spread: float = 0.01,
 ) -> pd.DataFrame:
-    """Ten seeds of each arm, with a shift of its own for each seed and little noise besides."""
+    """Ten seeds of each arm, with a shift of its own for each seed, of this spread, and little noise besides."""
     rows = []
     rng = np.random.default_rng(0)
 
@@ -35,7 +36,7 @@ def table(
         return drawn - drawn.mean()
 
     for protocol in protocols:
-        shifts = centred(0.01)
+        shifts = centred(spread)
         for lam in (None, *lams):
             errors, variances = centred(noise), centred(noise)
             for seed, shift in enumerate(shifts):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def _judge_figure(printed: float, runs: np.ndarray | pd.Series, span: float, tests: int = 1) -> str:
+def judge_figure(printed: float, runs: np.ndarray | pd.Series, span: float, tests: int = 1) -> str:
     """Whether a printed figure is one that a run may give.
 
     "holds" if it lies in the 95 % prediction interval of one more run (2.37 standard deviations for ten seeds) and that interval is
@@ -46,7 +46,7 @@ class Columns:
     shares: bool = False  # differences to the control as shares of it
 
     def judge_column(self, view: View, arm: str, column: str, tests: int = 1) -> tuple[list[str], list[str]]:
-        """What one arm's runs say of a column's figures, and of its differences to the control (:func:`_judge_figure`).
+        """What one arm's runs say of a column's figures, and of its differences to the control (:func:`judge_figure`).
 
         The span of a figure is that from the least to the largest printed in its row. The control itself has no differences. A
         column with fewer figures than there are metrics has the first ones.
@@ -57,11 +57,11 @@ class Columns:
         for i, (metric, printed) in enumerate(zip(self.metrics, self.printed[column], strict=False)):
             row = [figures[i] for figures in self.printed.values() if i < len(figures)]
             span, base = max(row) - min(row), self.printed[control][i]
-            figures.append(_judge_figure(printed, view.values(metric, *self.arms[arm]), span, tests))
+            figures.append(judge_figure(printed, view.values(metric, *self.arms[arm]), span, tests))
             if arm != control:
                 difference, unit = printed - base, base if self.shares else 1.0
                 runs = change(view, metric, self.arms[arm], self.arms[control])
-                differences.append(_judge_figure(difference / unit, runs, span / unit, tests))
+                differences.append(judge_figure(difference / unit, runs, span / unit, tests))
         return figures, differences
 
     def wrong_pairs(self, wanted: Sequence[str]) -> list[tuple[str, str]]:
