@@ -49,7 +49,7 @@ def table(
                 for j in range(1, 9):
                     row[f"k_{j}"] = row[f"s_{j}"] = (8.0 if j == 8 else 1.0) + shift
                 for name in [name for name in row if name not in KEYS]:
-                    extra = 0.003 if name in ("rmse", "variance", "rmse_train") and protocol != "sound" else 0.0
+                    extra = 0.0005 if name in ("rmse", "variance", "rmse_train") and protocol != "sound" else 0.0
                     row[column(name, "last step")] = row[name] + extra
                 rows.append(row)
     return pd.DataFrame(rows).astype({"lam": float, "lam_8": float})

@@ -12,7 +12,7 @@ from lai.schedule import check_count
 
 from .paper import V2_SENSITIVITY
 from .stats import bootstrap_mean
-from .tables import column, runs_of
+from .tables import along_envelope, column, runs_of
 
 
 def compare_noises(
@@ -186,10 +186,10 @@ def price_of_calm(
     changes = np.stack([(other / control - 1).to_numpy() for control, other in pairs])
     wanted = np.asarray(budgets, dtype=float)
     n = changes.shape[1]
-    whole = _along_envelope(changes.mean(1), feature, wanted)
+    whole = along_envelope(changes.mean(1), feature, wanted)
     rng = np.random.default_rng(check_count("seed", seed))
     draws = np.stack(
-        [_along_envelope(changes[:, rng.integers(n, size=n)].mean(1), feature, wanted) for _ in range(resamples)]
+        [along_envelope(changes[:, rng.integers(n, size=n)].mean(1), feature, wanted) for _ in range(resamples)]
     )
     short = np.isnan(draws).mean(0) > 1 / 40
     safe = np.where(np.isnan(draws).all(0), 0.0, draws)
@@ -208,19 +208,6 @@ def price_of_calm(
 def _short(share: float) -> str:
     percent = 100 * share
     return f"{percent:+.0f}" if abs(percent) >= 9.95 else f"{percent:+.1f}"
-
-
-def _along_envelope(means: np.ndarray, feature: int, budgets: np.ndarray) -> np.ndarray:
-    """(budgets, features) from (arms, error and features), MSE being the start."""
-    points = np.vstack([np.zeros(means.shape[1]), means])
-    points = points[np.lexsort((points[:, feature], points[:, 0]))]
-    lowest = np.minimum.accumulate(points[:, feature])
-    kept = np.r_[True, lowest[1:] < lowest[:-1]]
-    points = points[kept]
-    return np.stack(
-        [np.interp(budgets, points[:, 0], points[:, j], left=np.nan, right=np.nan) for j in range(1, points.shape[1])],
-        axis=1,
-    )
 
 
 def _features(table: pd.DataFrame) -> int:

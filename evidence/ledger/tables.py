@@ -200,25 +200,26 @@ def reach(
     Source: ours, for the remark on tuning at the end of the paper's section 6.2.
     """
     runs = runs_of(table, protocol)
-    columns = [column(c, evaluation) for c in map(str, runs) if c.startswith("s_") and c[2:].isdigit()]
-    control = runs[runs["arm"] == "MSE"].set_index("seed").sort_index()
-    error, own = column("rmse", evaluation), column(f"s_{feature}", evaluation)
-    points = [(0.0, 0.0, 0.0)]
-    for _, group in runs[runs["arm"] != "MSE"].groupby("arm", sort=False):
-        group = group.set_index("seed").sort_index()
-        change = group[[error, *columns]] / control.loc[group.index, [error, *columns]] - 1
-        means = change.mean()
-        points.append((float(means[error]), float(means[own]), float(means[[c for c in columns if c != own]].mean())))
-    envelope: list[tuple[float, float, float]] = []
-    for point in sorted(points):
-        if not envelope or point[1] < envelope[-1][1]:
-            envelope.append(point)
-    price, fall, spill = (np.array(part) for part in zip(*envelope, strict=True))
-    wanted = np.asarray(budgets, dtype=float)
-    out = pd.DataFrame({"budget": wanted})
-    for name, values in (("own", fall), ("others", spill)):
-        out[name] = np.interp(wanted, price, values, left=np.nan, right=np.nan)
-    return out
+    features = [c for c in map(str, runs) if c.startswith("s_") and c[2:].isdigit()]
+    columns = [column(name, evaluation) for name in ("rmse", *features)]
+    control = runs[runs["arm"] == "MSE"].set_index("seed")[columns]
+    others = (group.set_index("seed")[columns] for name, group in runs.groupby("arm", sort=False) if name != "MSE")
+    changes = along_envelope(np.array([(other / control - 1).mean() for other in others]), feature, budgets)
+    mean = np.delete(changes, feature - 1, axis=1).mean(1)
+    return pd.DataFrame({"budget": np.asarray(budgets, dtype=float), "own": changes[:, feature - 1], "others": mean})
+
+
+def along_envelope(means: np.ndarray, feature: int, budgets: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Relative changes of all features (budgets, features) from those of error and features (arms, 1 + features), read off
+    between the arms that are on the lower envelope for one feature; MSE is the start."""
+    points = np.vstack([np.zeros(means.shape[1]), means])
+    points = points[np.lexsort((points[:, feature], points[:, 0]))]
+    lowest = np.minimum.accumulate(points[:, feature])
+    points = points[np.r_[True, lowest[1:] < lowest[:-1]]]
+    return np.stack(
+        [np.interp(budgets, points[:, 0], points[:, j], left=np.nan, right=np.nan) for j in range(1, points.shape[1])],
+        axis=1,
+    )
 
 
 def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, evaluation: str = "averaged") -> dict[str, str]:

@@ -80,7 +80,7 @@ class Columns:
             own = [self.judge_column(view, name, name, tests) for name in wanted]
             figures, differences = ([word for pair in own for word in pair[i]] for i in (0, 1))
             wrong = self.wrong_pairs(wanted)
-            passing = sum("fails" not in sum(self.judge_column(view, *pair), []) for pair in wrong)
+            passing = sum("fails" not in sum(self.judge_column(view, *pair, tests), []) for pair in wrong)
             tells = passing < len(wrong) / 2
             word = all_of(figures + differences)
             told = " and ".join(
