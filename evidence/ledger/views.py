@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -309,15 +309,10 @@ def over_versions(
 
     places = sum(map(count, have))
     for version in have:
-        judged = partial(_judge_version, judge=judge, version=version, places=places)
-        parts += parts_of(tables[version.name], judged, version=version.name)
+        parts += parts_of(
+            tables[version.name], lambda view, version=version: judge(view, version, places), version=version.name
+        )
     return together([*parts, *more], min(int(table["seed"].nunique()) for table in tables.values()))
-
-
-def _judge_version(
-    view: View, judge: Callable[[View, Version, int], tuple[str, str]], version: Version, places: int
-) -> tuple[str, str]:
-    return judge(view, version, places)
 
 
 def together(parts: Sequence[Part], seeds: int | None = None) -> Judgement:

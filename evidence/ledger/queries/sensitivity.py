@@ -180,12 +180,13 @@ def list_performance(results: Results) -> Judgement:
 
 
 def _together(results: Results, *names: str) -> pd.DataFrame:
-    """Tables of the same seeds as one; runs that are in several count once."""
+    """Tables as one, with the seeds that all have; runs that are in several count once."""
     import pandas as pd
 
-    return pd.concat([results.table(name) for name in names]).drop_duplicates(
-        ["protocol", "lam", "lam_8", "alpha", "seed"]
-    )
+    tables = [results.table(name) for name in names]
+    seeds = set.intersection(*(set(table["seed"]) for table in tables))
+    whole = pd.concat([table[table["seed"].isin(seeds)] for table in tables])
+    return whole.drop_duplicates(["protocol", "lam", "lam_8", "alpha", "seed"])
 
 
 @query
