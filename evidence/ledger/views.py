@@ -308,10 +308,12 @@ def over_versions(
         return found
 
     places = sum(map(count, have))
+
+    def parts_for(version: Version) -> list[Part]:
+        return parts_of(tables[version.name], lambda view: judge(view, version, places), version=version.name)
+
     for version in have:
-        parts += parts_of(
-            tables[version.name], lambda view, version=version: judge(view, version, places), version=version.name
-        )
+        parts += parts_for(version)
     return together([*parts, *more], min(int(table["seed"].nunique()) for table in tables.values()))
 
 

@@ -71,7 +71,7 @@ def large_models(results: Results) -> Judgement:
             value, k = value_and_input_gradient(lambda z: model(z).squeeze(1), x)
             return lai_loss(value, y, k, lam=0.1)
 
-        few, many = (count_products(lambda loss=loss: loss().backward()) for loss in (plain, lai))
+        few, many = (count_products(_backward(loss)) for loss in (plain, lai))
         extra.append(0.01 * (many / few - 1))
         weights = {weight.data_ptr() for weight in model.parameters()}
         memory.append(_kept(lai, weights) / _kept(plain, weights))
@@ -82,6 +82,10 @@ def large_models(results: Results) -> Judgement:
         word,
         f"At widths {', '.join(map(str, widths))} products rise by {told[0]}; a Lai batch keeps {told[1]} times the memory of a plain one.",
     )
+
+
+def _backward(loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+    return lambda: loss().backward()
 
 
 def _kept(loss: Callable[[], torch.Tensor], weights: set[int]) -> int:

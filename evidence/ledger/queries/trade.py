@@ -54,7 +54,9 @@ def trade(results: Results) -> Judgement:
             words = []
             for i in (1, 2):
                 asked = [((one[i], 0.0), (one[0] + one[i], 0.0), (one[0], bound)) for one in shares]
-                words.append(any_of([all_of(below(*question, 2 * places) for question in three) for three in asked]))
+                words.append(
+                    any_of([all_of(below(sample, limit, 2 * places) for sample, limit in three) for three in asked])
+                )
             numbers = [
                 f"λ = {lam:g}: RMSE {error.mean():+.1%}, variance {variance.mean():+.1%}, slope {slope.mean():+.1%}"
                 for lam, (error, variance, slope) in zip(lams, shares, strict=True)
