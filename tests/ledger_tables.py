@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from evidence.ledger.queries import QUERIES
+from evidence.ledger.tables import column
 from evidence.ledger.views import Results
 
 LAMS = (0.1, 0.01, 0.001)
+KEYS = ("protocol", "lam", "lam_8", "alpha", "seed", "arm")
 
 
 def table(
@@ -22,8 +24,9 @@ def table(
     alpha: float = 0.01,
     lams: tuple[float, ...] = LAMS,
     noise: float = 1e-4,
+    spread: float = 0.01,
 ) -> pd.DataFrame:
-    """Ten seeds of each arm, with a shift of its own for each seed and little noise besides."""
+    """Ten seeds of each arm, with a shift of its own for each seed, of this spread, and little noise besides."""
     rows = []
     rng = np.random.default_rng(0)
 
@@ -33,7 +36,7 @@ def table(
         return drawn - drawn.mean()
 
     for protocol in protocols:
-        shifts = centred(0.01)
+        shifts = centred(spread)
         for lam in (None, *lams):
             errors, variances = centred(noise), centred(noise)
             for seed, shift in enumerate(shifts):
@@ -41,11 +44,13 @@ def table(
                 row["arm"] = "MSE" if lam is None else f"λ = {lam:g}"
                 row["rmse"] = rmse(lam) + shift + errors[seed]
                 row["variance"] = variance(lam) + shift + variances[seed]
-                extra = 0.0 if protocol == "sound" else 0.003  # the running statistics differ
-                row["rmse_running"], row["variance_running"] = row["rmse"] + extra, row["variance"] + extra
+                row["rmse_train"] = row["rmse"] - 0.1
                 row["rms_k"] = variance(lam) + shift
                 for j in range(1, 9):
-                    row[f"k_{j}"] = row[f"s_{j}"] = row[f"s_running_{j}"] = (8.0 if j == 8 else 1.0) + shift
+                    row[f"k_{j}"] = row[f"s_{j}"] = (8.0 if j == 8 else 1.0) + shift
+                for name in [name for name in row if name not in KEYS]:
+                    extra = 0.0005 if name in ("rmse", "variance", "rmse_train") and protocol != "sound" else 0.0
+                    row[column(name, "last step")] = row[name] + extra
                 rows.append(row)
     return pd.DataFrame(rows).astype({"lam": float, "lam_8": float})
 
@@ -84,6 +89,6 @@ def with_list(cut: float = 0.6, other: float = 1.0, cost: float = 1.0, lam: floa
     frame.loc[np.isclose(frame["lam"], 0.1), sensitivities] *= 1 + lam
     arm = frame[frame["lam"].isna()].assign(lam=0.1, lam_8=0.001, arm="λ = 0.1, λ₈ = 0.001")
     arm[sensitivities] *= other
-    arm[["s_8", "s_running_8"]] *= cut / other
-    arm[["rmse", "rmse_running"]] *= cost
+    arm[["s_8", "s_last_8"]] *= cut / other
+    arm[["rmse", "rmse_last"]] *= cost
     return pd.concat([frame, arm])

@@ -22,7 +22,7 @@ from evidence.ledger.claims import judge as judge_claim
 
 OWN = ["claims_ledger.js", "claims_ledger.css"]
 LOGGER = logging.getLogger(__name__)
-SIGNS = dict(zip(VERDICTS, ("✓", "◐", "✗", "–"), strict=True))
+SIGNS = dict(zip(VERDICTS, ("✓", "◐", "≠", "✗", "?", "–"), strict=True))
 OURS = "ours"
 
 
@@ -45,11 +45,6 @@ class Ledger(SphinxDirective):
         """The word, and a sign beside it for those who scan the column; colour comes third."""
         sign = nodes.inline("", SIGNS[verdict], classes=["verdict-sign"])
         return nodes.inline("", "", sign, nodes.Text(f" {verdict}"), classes=["verdict", f"verdict-{css(verdict)}"])
-
-    def verdict(self, claim: Claim) -> list[nodes.Node]:
-        """The badge, and below it whether the claim fails for want of evidence only."""
-        parts: list[nodes.Node] = [self.badge(claim.verdict)]
-        return [*parts, self.text("not shown", "claim-seeds")] if claim.not_shown else parts
 
     def link(self, target: str, shown: nodes.Node) -> pending_xref:
         """To a page, given from the root of the book; see `resolve` for the part after the #."""
@@ -106,7 +101,7 @@ class ChapterClaims(Ledger):
             where = ", ".join(claim.where) if not claim.ours else OURS
             first = nodes.paragraph("", "", self.to_claim(claim), self.text(f" {where}", "claim-where"))
             sentence = nodes.paragraph("", claim.claim)
-            rows.append(self.row([first, sentence], self.verdict(claim)))
+            rows.append(self.row([first, sentence], self.badge(claim.verdict)))
         note = nodes.paragraph(
             "",
             "Verdicts at the book's own parameters; run the page with others and its cells print theirs. "
@@ -124,8 +119,6 @@ class ClaimCounts(Ledger):
         groups = [claims] + [[c for c in claims if version in c.versions] for version in VERSIONS]
         sums = [counts(group) for group in groups]
         rows = [self.row(self.badge(verdict), *(self.text(str(one[verdict])) for one in sums)) for verdict in VERDICTS]
-        unseen = (str(sum(claim.not_shown for claim in group)) for group in groups)
-        rows.insert(VERDICTS.index("fails") + 1, self.row(self.text("of these not shown"), *map(self.text, unseen)))
         rows.append(self.row(self.text("together"), *(self.text(str(sum(one.values()))) for one in sums)))
         heads = ["verdict", "all", "in version 1", "in version 2"]
         return [self.table(heads, rows, "claims-counts")]
@@ -155,7 +148,7 @@ class ClaimsTable(Ledger):
         for claim in claims:
             where = ", ".join(claim.where) if not claim.ours else OURS
             name = nodes.paragraph("", "", nodes.literal("", claim.id), self.text(f" {where}", "claim-where"))
-            verdict = self.verdict(claim)
+            verdict: list[nodes.Node] = [self.badge(claim.verdict)]
             if claim.seeds is not None:
                 verdict.append(self.text(f"{claim.seeds} seeds", "claim-seeds"))
             more = [

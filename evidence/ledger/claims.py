@@ -17,11 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .queries import QUERIES
-from .views import Judgement, Results, combine
-
-VERDICTS = ("holds", "holds under conditions", "fails", "not testable")
-"""The ledger's verdicts, in the order in which they are shown. "fails" also has what the seeds do not show in any view, be it
-that they are too few for the bound; the ledger and its page then say "not shown" beside it (``Claim.not_shown``)."""
+from .views import VERDICTS, Judgement, Results, combine
 
 VERSIONS = ("v1", "v2")
 """Of the paper."""
@@ -58,7 +54,8 @@ class Evidence:
     line : str
         For a cell: what its line starts with; empty for the claim's own id.
     means : str
-        For a cell: the verdict that the line gives, where it is not said in a verdict's words.
+        For a cell: the verdict of a line that is said in other words, or of a claim's own line if it "holds under conditions":
+        where the condition is another claim, or says nothing, that comes to less.
     table : str
         For a query: ``notebook#cell`` where the numbers are shown. If it is a verdict cell that names the claim, what it
         prints has to be what the query says.
@@ -97,8 +94,7 @@ class Claim:
     verdict : str
         One of ``VERDICTS``.
     because : dict from verdict to str
-        The condition or the reason. The key "" stands for whatever verdict, "not shown" for a "fails" that is one for want of
-        evidence.
+        The condition or the reason, and for "fails as stated" what holds instead. The key "" stands for whatever verdict.
     ours : bool
         Whether the claim is not the paper's.
     views : str
@@ -126,23 +122,12 @@ class Claim:
     def reason(self) -> str:
         """Why the verdict is what it is, beginning with where the claim holds; empty if the ledger has no words for this verdict."""
         text = self.because.get(self.verdict, self.because.get("", ""))
-        if self.not_shown:
-            text = self.because.get("not shown", text)
         return f"{self.views[0].upper()}{self.views[1:]}. {text}" if text and self.views else text
-
-    @property
-    def not_shown(self) -> bool:
-        """Whether the claim fails because nothing is shown anywhere, and not because the opposite is."""
-        return self.verdict == "fails" and self.views.startswith(NOT_SHOWN)
 
     @property
     def queries(self) -> tuple[Evidence, ...]:
         """The evidence that is computed from results."""
         return tuple(one for one in self.evidence if one.kind == "query")
-
-
-NOT_SHOWN = "not shown in any"
-"""What a claim's ``views`` begin with if nothing is shown anywhere."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +180,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
             raise LedgerError(f"{name}: {key} must be a text")
     because = entry["because"]
     because = {"": because} if isinstance(because, str) else because
-    if (
-        not isinstance(because, dict)
-        or set(because) - {"", "not shown", *VERDICTS}
-        or not all(map(str, because.values()))
-    ):
+    if not isinstance(because, dict) or set(because) - {"", *VERDICTS} or not all(map(str, because.values())):
         raise LedgerError(f"{name}: because must be a text, or one for each verdict")
     if not isinstance(entry["evidence"], list) or not entry["evidence"]:
         raise LedgerError(f"{name}: no evidence")
@@ -243,8 +224,6 @@ def _one_line(text: object) -> str:
 def verdict_word(text: str) -> str:
     """What a verdict in a chapter's words comes to in the ledger's; empty for a text that is no verdict.
 
-    Besides ``VERDICTS`` there is "not shown", which is for :func:`evidence.ledger.views.combine` to weigh.
-
     Examples
     --------
     >>> verdict_word("holds under stated conditions"), verdict_word("holds, trapped without")
@@ -253,12 +232,14 @@ def verdict_word(text: str) -> str:
     'holds under conditions'
     >>> verdict_word("fails, but the move is smaller for a smaller α"), verdict_word("not seen here")
     ('fails', 'not shown')
-    >>> verdict_word("0.25")
-    ''
+    >>> verdict_word("fails as stated"), verdict_word("0.25")
+    ('fails as stated', '')
     """
     text = text.strip()
     if not text.startswith(_STARTS):
         return ""
+    if text.startswith("fails as stated"):
+        return "fails as stated"
     words = set(re.findall(r"[a-zA-Z]+", text))
     if text.startswith("holds under") or {"holds", "fails"} <= words:
         return "holds under conditions"
@@ -266,7 +247,7 @@ def verdict_word(text: str) -> str:
         return "holds"
     if text.startswith(("fails", "False")):
         return "fails"
-    return "not testable" if text.startswith("not tested") else "not shown"
+    return "not tested" if text.startswith("not tested") else "not shown"
 
 
 def printed(notebook: Path) -> dict[str, list[str]]:
@@ -322,7 +303,7 @@ def judge(claim: Claim, sources: Sources) -> Judgement:
 
 def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
     if evidence.kind == "reason":
-        return Judgement("not testable", evidence.name)
+        return Judgement("not tested", evidence.name)
     notebook, cell = evidence.place
     path = sources.notebooks / f"{notebook}.ipynb"
     if notebook and not path.exists():
@@ -338,14 +319,13 @@ def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
         words = [evidence.means or verdict_word(line.rpartition(": ")[2]) for line in lines]
     else:
         own = [line for line in verdict_lines(path) if (line.cell, line.id) == (cell, claim.id)]
-        lines, words = [line.text for line in own], [evidence.means or line.word for line in own]
+        lines = [line.text for line in own]
+        words = [evidence.means if evidence.means and "conditions" in line.word else line.word for line in own]
     if not lines or not all(words):
         raise LedgerError(
             f"{claim.id}: {notebook}#{cell} prints no verdict that starts with {evidence.line or claim.id!r}"
         )
-    return Judgement(
-        combine(words), f"{'; '.join(lines)}.", views=f"{NOT_SHOWN} way" if set(words) == {"not shown"} else ""
-    )
+    return Judgement(combine(words), f"{'; '.join(lines)}.")
 
 
 def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:

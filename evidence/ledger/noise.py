@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from lai.factor import check_choice
 from lai.schedule import check_count
 
 from .paper import V2_SENSITIVITY
 from .stats import bootstrap_mean
-from .tables import READOUTS
-
-if TYPE_CHECKING:
-    pass
+from .tables import along_envelope, column, runs_of
 
 
 def compare_noises(
@@ -51,7 +46,7 @@ def compare_noises(
     >>> found[["scale", "factor"]].to_numpy().tolist()  # 2 for 4 and 1: each off by 2
     [[1.0, 2.0]]
     """
-    runs = _of(study, protocol)
+    runs = runs_of(study, protocol)
     columns = [f"s_{j}" for j in range(1, len(printed) + 1)]
     ratios: pd.DataFrame = runs.groupby(["kind", "scale"])[columns].mean().div(list(printed), axis=1)
     ratios.columns = pd.Index([f"ratio_{j}" for j in range(1, len(printed) + 1)])
@@ -63,7 +58,7 @@ def compare_noises(
     return found.sort_values("factor")
 
 
-def sensitivity_changes(table: pd.DataFrame, protocol: str, arm: str, *, readout: str = "recomputed") -> pd.DataFrame:
+def sensitivity_changes(table: pd.DataFrame, protocol: str, arm: str, *, evaluation: str = "averaged") -> pd.DataFrame:
     """Relative change of every sensitivity, and of the error, of one arm against MSE, paired by seed.
 
     Parameters
@@ -71,7 +66,7 @@ def sensitivity_changes(table: pd.DataFrame, protocol: str, arm: str, *, readout
     table : DataFrame
         From :func:`evidence.runs.experiments.run_experiment`.
     protocol, arm : str
-    readout : "recomputed" or "running"
+    evaluation : "averaged" or "last step"
 
     Returns
     -------
@@ -91,7 +86,7 @@ def sensitivity_changes(table: pd.DataFrame, protocol: str, arm: str, *, readout
     >>> sensitivity_changes(table, "sound", "λ = 0.1")["change"].to_dict()
     {1: -0.5, 'RMSE': 0.5}
     """
-    control, other = _pair(table, protocol, arm, readout)
+    control, other = _pair(table, protocol, arm, evaluation)
     shares = other / control - 1
     rows = {}
     for j, name in enumerate(shares):
@@ -108,14 +103,14 @@ def change_table(
     paper: tuple[Sequence[float], Sequence[float]] | None,
     names: Sequence[str],
 ) -> pd.DataFrame:
-    """The Change row of several protocols and read-outs side by side, to be read by people.
+    """The Change row of several protocols and evaluations side by side, to be read by people.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`evidence.runs.experiments.run_experiment`.
     columns : mapping
-        Heading to (protocol, arm, readout).
+        Heading to (protocol, arm, evaluation).
     paper : (MSE's, the arm's) printed figures, features first and then the error; or None
     names : sequence of str
         The features.
@@ -128,8 +123,8 @@ def change_table(
     out: dict[str, list[str]] = {}
     if paper is not None:
         out["paper"] = [f"{100 * (new / old - 1):+.1f}" for old, new in zip(*paper, strict=True)]
-    for heading, (protocol, arm, readout) in columns.items():
-        found = sensitivity_changes(table, protocol, arm, readout=readout)
+    for heading, (protocol, arm, evaluation) in columns.items():
+        found = sensitivity_changes(table, protocol, arm, evaluation=evaluation)
         out[heading] = [
             _short(change) + ("" if math.isnan(low) else f" [{_short(low)},\N{NO-BREAK SPACE}{_short(high)}]")
             for change, low, high in found.itertuples(index=False)
@@ -145,7 +140,7 @@ def price_of_calm(
     *,
     feature: int,
     budgets: Sequence[float],
-    readout: str = "recomputed",
+    evaluation: str = "averaged",
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
@@ -156,7 +151,7 @@ def price_of_calm(
 
     Parameters
     ----------
-    table, protocol, feature, budgets, readout
+    table, protocol, feature, budgets, evaluation
         As in :func:`evidence.ledger.tables.reach`.
     resamples, seed : int
         Of the bootstrap.
@@ -178,7 +173,7 @@ def price_of_calm(
     [0.05, -0.2]
     """
     check_count("resamples", resamples, least=1)
-    runs = _of(table, protocol)
+    runs = runs_of(table, protocol)
     d = _features(runs)
     check_count("feature", feature, least=1)
     if feature > d:
@@ -186,15 +181,15 @@ def price_of_calm(
     names = [str(arm) for arm in dict.fromkeys(runs["arm"]) if arm != "MSE"]
     if not names:
         raise ValueError(f"protocol {protocol!r}: there is no arm besides MSE")
-    pairs = [_pair(table, protocol, arm, readout) for arm in names]
+    pairs = [_pair(table, protocol, arm, evaluation) for arm in names]
     # (arms, seeds, error and features)
     changes = np.stack([(other / control - 1).to_numpy() for control, other in pairs])
     wanted = np.asarray(budgets, dtype=float)
     n = changes.shape[1]
-    whole = _along_envelope(changes.mean(1), feature, wanted)
+    whole = along_envelope(changes.mean(1), feature, wanted)
     rng = np.random.default_rng(check_count("seed", seed))
     draws = np.stack(
-        [_along_envelope(changes[:, rng.integers(n, size=n)].mean(1), feature, wanted) for _ in range(resamples)]
+        [along_envelope(changes[:, rng.integers(n, size=n)].mean(1), feature, wanted) for _ in range(resamples)]
     )
     short = np.isnan(draws).mean(0) > 1 / 40
     safe = np.where(np.isnan(draws).all(0), 0.0, draws)
@@ -215,36 +210,14 @@ def _short(share: float) -> str:
     return f"{percent:+.0f}" if abs(percent) >= 9.95 else f"{percent:+.1f}"
 
 
-def _along_envelope(means: np.ndarray, feature: int, budgets: np.ndarray) -> np.ndarray:
-    """(budgets, features) from (arms, error and features), MSE being the start."""
-    points = np.vstack([np.zeros(means.shape[1]), means])
-    points = points[np.lexsort((points[:, feature], points[:, 0]))]
-    lowest = np.minimum.accumulate(points[:, feature])
-    kept = np.r_[True, lowest[1:] < lowest[:-1]]
-    points = points[kept]
-    return np.stack(
-        [np.interp(budgets, points[:, 0], points[:, j], left=np.nan, right=np.nan) for j in range(1, points.shape[1])],
-        axis=1,
-    )
-
-
-def _of(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
-    runs = table[table["protocol"] == protocol]
-    if runs.empty:
-        raise ValueError(f"protocol = {protocol!r}: the table has {sorted(set(table['protocol']))}")
-    return runs
-
-
 def _features(table: pd.DataFrame) -> int:
     return sum(name.startswith("s_") and name[2:].isdigit() for name in map(str, table))
 
 
-def _pair(table: pd.DataFrame, protocol: str, arm: str, readout: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _pair(table: pd.DataFrame, protocol: str, arm: str, evaluation: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """MSE and an arm: the error and every sensitivity, by seed."""
-    check_choice("readout", readout, tuple(READOUTS))
-    runs = _of(table, protocol)
-    end = "" if readout == "recomputed" else "_running"
-    columns = [READOUTS[readout][0], *(f"s{end}_{j}" for j in range(1, _features(runs) + 1))]
+    runs = runs_of(table, protocol)
+    columns = [column(name, evaluation) for name in ("rmse", *(f"s_{j}" for j in range(1, _features(runs) + 1)))]
     control, other = (runs[runs["arm"] == name].set_index("seed").sort_index()[columns] for name in ("MSE", arm))
     if other.empty or not other.index.equals(control.index):
         raise ValueError(

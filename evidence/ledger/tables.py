@@ -18,8 +18,9 @@ ADHERES = 0.005
 """How near to MSE's RMSE an arm must be to "adhere" to it, as a share of that RMSE. Our choice: a little less than
 the paper's own gap at λ = 1e-2, an arm that it says diverges."""
 
-READOUTS = {"recomputed": ("rmse", "variance"), "running": ("rmse_running", "variance_running")}
-"""Which statistics BatchNorm has when a network is read out, and the columns that hold the results."""
+EVALUATIONS = {"averaged": ("rmse", "variance"), "last step": ("rmse_last", "variance_last")}
+"""How a run is evaluated, and the columns that hold its error and variance: averaged over the last epochs of training, with
+BatchNorm's exact statistics of all training rows, or as training leaves the network after its last step, with running ones."""
 
 SMOOTHNESS_CLAIMS = {
     "v2-loss-rises": "the error rises as λ falls",
@@ -48,12 +49,32 @@ def by_arm(paper: Mapping[Any, tuple[float, float]]) -> dict[str, tuple[float, f
     return {names[key]: figures for key, figures in paper.items()}
 
 
+def column(metric: str, evaluation: str = "averaged") -> str:
+    """The column of a metric under an evaluation.
+
+    Raises
+    ------
+    ValueError
+        If there is no such evaluation.
+
+    Examples
+    --------
+    >>> [column(name, "last step") for name in ("rmse", "rms_k", "s_8", "rmse_train")], column("s_8")
+    (['rmse_last', 'rms_k_last', 's_last_8', 'rmse_train_last'], 's_8')
+    """
+    check_choice("evaluation", evaluation, tuple(EVALUATIONS))
+    if evaluation == "averaged":
+        return metric
+    name, _, number = metric.rpartition("_")
+    return f"{name}_last_{number}" if number.isdigit() else f"{metric}_last"
+
+
 def paper_table(
     table: pd.DataFrame,
     protocol: str,
     paper: Mapping[str, tuple[float, float]],
     *,
-    readout: str = "recomputed",
+    evaluation: str = "averaged",
 ) -> pd.DataFrame:
     """One protocol's results beside the paper's figures, to be read by people.
 
@@ -64,8 +85,8 @@ def paper_table(
     protocol : str
     paper : mapping
         Name of an arm to (RMSE, variance): :func:`by_arm` of a table of :mod:`evidence.ledger.paper`.
-    readout : "recomputed" or "running"
-        BatchNorm's statistics at the read-out (``READOUTS``).
+    evaluation : "averaged" or "last step"
+        How the runs are evaluated (``EVALUATIONS``).
 
     Returns
     -------
@@ -86,17 +107,17 @@ def paper_table(
     >>> paper_table(runs, "sound", {"MSE": (0.696, 0.7728)})["λ = 0.1"].loc[["RMSE, ours", "Δ RMSE", "Δ variance"]].tolist()
     ['0.6500 ± 0.0707', '+0.1000', '-0.2500']
     """
-    runs = _of(table, protocol)
+    runs = runs_of(table, protocol)
     columns: dict[str, dict[str, str]] = {}
     for arm, group in runs.groupby("arm", sort=False):
         printed = paper.get(str(arm))
-        column: dict[str, str] = {}
-        for i, (name, metric) in enumerate(zip(("RMSE", "variance"), _columns(readout), strict=True)):
-            column[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
-            column[f"{name}, ours"] = _spread(group[metric])
+        shown: dict[str, str] = {}
+        for i, (name, metric) in enumerate(zip(("RMSE", "variance"), _columns(evaluation), strict=True)):
+            shown[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
+            shown[f"{name}, ours"] = _spread(group[metric])
             change = ("–", "–") if arm == "MSE" else _change(paired(runs, metric, str(arm), "MSE"))
-            column[f"Δ {name}"], column[f"Δ {name}, 95 %"] = change
-        columns[str(arm)] = column
+            shown[f"Δ {name}"], shown[f"Δ {name}, 95 %"] = change
+        columns[str(arm)] = shown
     out = pd.DataFrame(columns)
     out.columns.name = f"{protocol}, {runs['seed'].nunique()} seeds"
     return out
@@ -109,7 +130,7 @@ def sensitivity_table(
     paper: Mapping[str, Sequence[float]],
     names: Sequence[str],
     *,
-    readout: str = "recomputed",
+    evaluation: str = "averaged",
 ) -> pd.DataFrame:
     """Sensitivity to noise, feature by feature, of MSE and of one arm, with the paper's Change row and ours.
 
@@ -131,21 +152,20 @@ def sensitivity_table(
 
     Source: paper, version 2, section 6.2.
     """
-    runs = _of(table, protocol)
+    runs = runs_of(table, protocol)
     control, other = (runs[runs["arm"] == name].set_index("seed").sort_index() for name in ("MSE", arm))
     if other.empty:
         raise ValueError(f"arm = {arm!r}: protocol {protocol!r} has {list(dict.fromkeys(runs['arm']))}")
-    end = "" if readout == "recomputed" else "_running"
     rows: dict[str, dict[str, str]] = {}
     for j, name in enumerate([*names, "RMSE"], 1):
-        column = _columns(readout)[0] if name == "RMSE" else f"s{end}_{j}"
+        own = column("rmse" if name == "RMSE" else f"s_{j}", evaluation)
         printed = [paper[key][j - 1] if key in paper and j <= len(paper[key]) else None for key in ("mse", arm)]
         change = "–" if None in printed else f"{100 * (printed[1] / printed[0] - 1):+.1f} %"  # type: ignore[operator]
-        ours = 100 * (other[column] / control[column].loc[other.index] - 1).to_numpy()
+        ours = 100 * (other[own] / control[own].loc[other.index] - 1).to_numpy()
         rows[name] = {
             "MSE, paper": "–" if printed[0] is None else f"{printed[0]:.4g}",
-            "MSE, ours": _spread(control[column]),
-            "arm, ours": _spread(other[column]),
+            "MSE, ours": _spread(control[own]),
+            "arm, ours": _spread(other[own]),
             "change, paper": change,
             "change, ours": f"{ours.mean():+.1f} %",
             "95 %": "–" if len(ours) < 2 else "{1:+.1f} to {2:+.1f} %".format(*bootstrap_mean(ours)),
@@ -156,12 +176,12 @@ def sensitivity_table(
 
 
 def reach(
-    table: pd.DataFrame, protocol: str, *, feature: int, budgets: Sequence[float], readout: str = "recomputed"
+    table: pd.DataFrame, protocol: str, *, feature: int, budgets: Sequence[float], evaluation: str = "averaged"
 ) -> pd.DataFrame:
-    """How far a feature's sensitivity falls at a given price in error: the tuning study, read off between its arms.
+    """How far a feature's sensitivity falls for a given increase of the error: the tuning study, read off between its arms.
 
     The arms that differ from MSE are taken along increasing mean error; between neighbours on the lower envelope (no
-    arm is beaten by one that is cheaper) the changes are joined linearly. MSE stands among them, at a price of zero; an arm with less
+    arm is beaten by one that is cheaper) the changes are joined linearly. MSE stands among them, at no cost; an arm with less
     error than MSE comes before it, or in its place if it lowers the sensitivity as well.
 
     Parameters
@@ -179,41 +199,42 @@ def reach(
 
     Source: ours, for the remark on tuning at the end of the paper's section 6.2.
     """
-    runs = _of(table, protocol)
-    end = "" if readout == "recomputed" else "_running"
-    columns = [c for c in map(str, runs) if c.startswith(f"s{end}_") and c[len(f"s{end}_") :].isdigit()]
-    control = runs[runs["arm"] == "MSE"].set_index("seed").sort_index()
-    error, own = _columns(readout)[0], f"s{end}_{feature}"
-    points = [(0.0, 0.0, 0.0)]
-    for _, group in runs[runs["arm"] != "MSE"].groupby("arm", sort=False):
-        group = group.set_index("seed").sort_index()
-        change = group[[error, *columns]] / control.loc[group.index, [error, *columns]] - 1
-        means = change.mean()
-        points.append((float(means[error]), float(means[own]), float(means[[c for c in columns if c != own]].mean())))
-    envelope: list[tuple[float, float, float]] = []
-    for point in sorted(points):
-        if not envelope or point[1] < envelope[-1][1]:
-            envelope.append(point)
-    price, fall, spill = (np.array(part) for part in zip(*envelope, strict=True))
-    wanted = np.asarray(budgets, dtype=float)
-    out = pd.DataFrame({"budget": wanted})
-    for name, values in (("own", fall), ("others", spill)):
-        out[name] = np.interp(wanted, price, values, left=np.nan, right=np.nan)
-    return out
+    runs = runs_of(table, protocol)
+    features = [c for c in map(str, runs) if c.startswith("s_") and c[2:].isdigit()]
+    columns = [column(name, evaluation) for name in ("rmse", *features)]
+    control = runs[runs["arm"] == "MSE"].set_index("seed")[columns]
+    others = (group.set_index("seed")[columns] for name, group in runs.groupby("arm", sort=False) if name != "MSE")
+    changes = along_envelope(np.array([(other / control - 1).mean() for other in others]), feature, budgets)
+    mean = np.delete(changes, feature - 1, axis=1).mean(1)
+    return pd.DataFrame({"budget": np.asarray(budgets, dtype=float), "own": changes[:, feature - 1], "others": mean})
 
 
-def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "recomputed") -> dict[str, str]:
+def along_envelope(means: np.ndarray, feature: int, budgets: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Relative changes of all features (budgets, features) from those of error and features (arms, 1 + features), read off
+    between the arms that are on the lower envelope for one feature; MSE is the start."""
+    points = np.vstack([np.zeros(means.shape[1]), means])
+    points = points[np.lexsort((points[:, feature], points[:, 0]))]
+    lowest = np.minimum.accumulate(points[:, feature])
+    points = points[np.r_[True, lowest[1:] < lowest[:-1]]]
+    return np.stack(
+        [np.interp(budgets, points[:, 0], points[:, j], left=np.nan, right=np.nan) for j in range(1, points.shape[1])],
+        axis=1,
+    )
+
+
+def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, evaluation: str = "averaged") -> dict[str, str]:
     """``SMOOTHNESS_CLAIMS`` judged on one protocol's runs.
 
     - v2-loss-rises: from each λ to the next smaller one, paired by seed;
     - v2-var-falls: likewise;
     - v2-adheres: the interval of the paired difference in RMSE between λ = 0.1 (the largest λ, if that was not run)
-      and MSE lies within ``ADHERES`` of MSE's;
-    - slopes-fall: as v2-var-falls, for ``rms_k``, whatever the read-out.
+      and MSE lies within ``ADHERES`` of MSE's; "not tested" if λ is not shown to lower the slopes, as a small gap then says nothing;
+    - slopes-fall: as v2-var-falls, for ``rms_k``.
 
     Returns
     -------
-    dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ, or for v2-adheres none)
+    dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ, or for
+    v2-adheres none that acts)
 
     Source: paper, version 2, section 6.1; the rules are in :func:`evidence.ledger.stats.judge_steps`.
 
@@ -221,11 +242,11 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "r
     --------
     >>> lam, seed = [np.nan, np.nan, 0.1, 0.1], [0, 1, 0, 1]
     >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "lam": lam, "seed": seed})
-    >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=1.0, rms_k=1.0)
+    >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=1.0, rms_k=[1.0, 1.0, 0.9, 0.9])
     >>> smoothness_verdicts(runs, "sound")
     {'v2-loss-rises': 'not tested', 'v2-var-falls': 'not tested', 'v2-adheres': 'fails', 'slopes-fall': 'not tested'}
     """
-    runs = _of(table, protocol)
+    runs = runs_of(table, protocol)
     lams = sorted((v for v in runs["lam"].unique() if not math.isnan(v)), reverse=True)
     if not lams:
         return dict.fromkeys(SMOOTHNESS_CLAIMS, "not tested")
@@ -235,12 +256,14 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "r
         changes = [paired(runs, metric, arm_name(low), arm_name(high)) for low, high in steps]
         return judge_steps(changes, sign) if changes else "not tested"
 
-    error, variance = _columns(readout)
+    error, variance = _columns(evaluation)
     near = 0.1 if 0.1 in lams else lams[0]
     gap = bootstrap_mean(paired(runs, error, arm_name(near), "MSE"))
     room = ADHERES * runs.loc[runs["arm"] == "MSE", error].mean()
     if runs["seed"].nunique() < 2:
         adheres = "not shown"
+    elif bootstrap_mean(paired(runs, column("rms_k", evaluation), arm_name(near), "MSE")).high >= 0:
+        adheres = "not tested"
     elif -room <= gap.low and gap.high <= room:
         adheres = "holds"
     else:
@@ -249,7 +272,7 @@ def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, readout: str = "r
         "v2-loss-rises": verdict(error, +1),
         "v2-var-falls": verdict(variance, -1),
         "v2-adheres": adheres,
-        "slopes-fall": verdict("rms_k", -1),
+        "slopes-fall": verdict(column("rms_k", evaluation), -1),
     }
 
 
@@ -263,7 +286,7 @@ def lam_with_effect(table: pd.DataFrame, protocol: str, variance_ratio: float) -
     variance_ratio : float
         Mean variance of the arm over that of MSE; the paper's for λ = 1e-3 is 0.6604 / 0.7728.
     """
-    runs = _of(table, protocol)
+    runs = runs_of(table, protocol)
     means = runs.groupby("lam", dropna=True)["variance"].mean() / runs.loc[runs["lam"].isna(), "variance"].mean()
     points = sorted(zip(means.index.to_numpy(float), means.to_numpy(float), strict=True), reverse=True)
     for (high, a), (low, b) in zip(points, points[1:], strict=False):
@@ -320,12 +343,12 @@ def shrunken_rmse(
     return out if out.ndim else float(out)
 
 
-def _columns(readout: str) -> tuple[str, str]:
-    check_choice("readout", readout, tuple(READOUTS))
-    return READOUTS[readout]
+def _columns(evaluation: str) -> tuple[str, str]:
+    check_choice("evaluation", evaluation, tuple(EVALUATIONS))
+    return EVALUATIONS[evaluation]
 
 
-def _of(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+def runs_of(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
     runs = table[table["protocol"] == protocol]
     if runs.empty:
         raise ValueError(f"protocol = {protocol!r}: the table has {sorted(set(table['protocol']))}")

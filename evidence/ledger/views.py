@@ -1,14 +1,13 @@
 """How a query reads a table, and how words about parts of it become one verdict.
 
 A table has one row for each run: ``protocol`` (published, corrected, sound), ``lam`` (empty for MSE), ``lam_8`` (λ of the
-last feature), ``alpha``, ``seed`` and the read-outs, those with BatchNorm's running statistics ending in ``_running``. A view is
-one protocol with one read-out. :func:`combine` makes one verdict of all views, so that a claim which stands in some of them only
-"holds under conditions", and the text says in which (:func:`told`). Slopes were measured with recomputed statistics alone, so the
-others have no say on them.
+last feature), ``alpha``, ``seed`` and what was measured, in both evaluations (:data:`evidence.ledger.tables.EVALUATIONS`). A view is
+one protocol in one evaluation; a table with one evaluation has one view for each protocol. :func:`combine` makes one verdict of all
+views, so that a claim which stands in some of them only "holds under conditions", and the text says in which (:func:`told`).
 
 Intervals are 95 % bootstrap intervals of differences paired by seed (:mod:`evidence.ledger.stats`). Where one λ or one list in one
-protocol and read-out would do, they are Student's intervals, widened for the number of those that were looked at (Bonferroni): so
-far out ten values have no bootstrap interval worth the name.
+view would be enough, they are Student's intervals, widened for the number of those that were looked at (Bonferroni), because
+a bootstrap of ten values cannot reach so far out. Where we chose a bound, :func:`at_bounds` tells what half and twice the bound would give.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 
 from .paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from .stats import Interval, bootstrap_mean, student_mean
+from .tables import EVALUATIONS, column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,32 +43,36 @@ class Judgement(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One protocol and read-out: its name, a word, and its numbers."""
+    """One protocol and evaluation: its name, a word, and its numbers."""
 
     name: str
     word: str
     numbers: str = ""
 
 
-def combine(words: Iterable[str]) -> str:
-    """One verdict of the words of several protocols, read-outs or cells.
+VERDICTS = ("holds", "holds under conditions", "fails as stated", "fails", "not shown", "not tested")
+"""The ledger's verdicts, in the order in which they are shown. A claim that "fails as stated" is false in its words, and another
+that is near it holds; "not shown" is one that the seeds leave open in every view; "not tested" one that has nothing to measure, or
+needs results that have not been made."""
 
-    "holds" if all hold. "holds under conditions" if some do, or one does under conditions. "fails" if none does, be it that
-    they fail or that nothing is shown. What could not be tested has no say beside what could.
+
+def combine(words: Iterable[str]) -> str:
+    """One verdict of the words of several protocols, evaluations or cells.
+
+    "holds" if all hold. "holds under conditions" if some do, or one does under conditions. Where none does, "fails" if one fails,
+    else "fails as stated" if one does so, else "not shown". What was not tested has no say beside what was.
 
     Examples
     --------
     >>> combine(["holds", "holds"]), combine(["holds", "not shown"]), combine(["not shown", "fails"])
     ('holds', 'holds under conditions', 'fails')
-    >>> combine(["not testable", "holds"]), combine(["not testable"]), combine([])
-    ('holds', 'not testable', 'not testable')
+    >>> combine(["not shown"]), combine(["not tested", "holds"]), combine(["not tested"]), combine([])
+    ('not shown', 'holds', 'not tested', 'not tested')
     """
-    tested = {word for word in words if word != "not testable"}
-    if not tested:
-        return "not testable"
-    if tested == {"holds"}:
-        return "holds"
-    return "holds under conditions" if tested & {"holds", "holds under conditions"} else "fails"
+    tested = set(words) - {"not tested"}
+    if tested and tested != {"holds"} and tested & {"holds", "holds under conditions"}:
+        return "holds under conditions"
+    return next((word for word in ("holds", "fails", "fails as stated", "not shown") if word in tested), "not tested")
 
 
 class MissingResults(Exception):
@@ -121,7 +125,7 @@ QUERIES: dict[str, Query] = {}
 
 
 def query(function: Query) -> Query:
-    """Enter a function into ``QUERIES``; without its table it says "not testable" and which table is missing.
+    """Enter a function into ``QUERIES``; without its table it says "not tested" and which table is missing.
 
     Answers are kept: a query is computed again only if a table that it read has changed.
     """
@@ -136,7 +140,7 @@ def query(function: Query) -> Query:
         try:
             judgement = function(reading)
         except MissingResults as missing:
-            judgement = Judgement("not testable", f"{missing}.")
+            judgement = Judgement("not tested", f"{missing}.")
         kept[tuple(reading.read.items())] = judgement
         return judgement
 
@@ -146,11 +150,11 @@ def query(function: Query) -> Query:
 
 @dataclass(frozen=True)
 class View:
-    """One protocol's runs with one read-out; arms are asked for by λ, so that their names do not matter."""
+    """One protocol's runs in one evaluation; arms are asked for by λ, so that their names do not matter."""
 
     name: str
     runs: pd.DataFrame
-    running: bool
+    evaluation: str
     beside: int  # how many views the table has, this one included
     kept: dict[tuple[object, ...], pd.Series] = field(default_factory=dict)  # what was asked for before
 
@@ -178,11 +182,10 @@ class View:
         arm = f"λ = {lam}, λ₈ = {lam_8}, α = {alpha}"
         if not keep.any():
             raise MissingResults(f"the arm {arm} is not in the table")
-        column = f"{metric.replace('s_', 's_running_')}" if metric.startswith("s_") else f"{metric}_running"
-        column = column if self.running else metric
-        if column not in runs:
-            raise MissingResults(f"the column {column} is not in the table")
-        found = runs.loc[keep, ["seed", column]].drop_duplicates().set_index("seed")[column]
+        name = column(metric, self.evaluation)
+        if name not in runs:
+            raise MissingResults(f"the column {name} is not in the table")
+        found = runs.loc[keep, ["seed", name]].drop_duplicates().set_index("seed")[name]
         if found.index.has_duplicates:
             raise ValueError(f"{self.name}: {arm} has a seed more than once")
         return found.sort_index()
@@ -213,34 +216,30 @@ class View:
         return [(float(a), float(b), float(c)) for a, b, c in rows.itertuples(index=False)]
 
 
-def views(table: pd.DataFrame, protocols: Sequence[str] = ()) -> Iterator[View]:
-    """Each protocol of a table, and twice if its networks have running statistics that differ."""
+def views(table: pd.DataFrame) -> Iterator[View]:
+    """Each protocol of a table, in both evaluations if the table has them."""
     import pandas as pd
 
     last = table["lam_8"] if "lam_8" in table else pd.Series(np.nan, table.index)
     table = table.assign(lam_8=last.mask(np.isclose(last, table["lam"], rtol=1e-6)))  # only where it differs
-    both = {
-        protocol: "rmse_running" in runs and not np.allclose(runs["rmse_running"], runs["rmse"])
-        for protocol, runs in table.groupby("protocol", sort=False)
-    }
-    n = len(both) + sum(both.values())
-    for protocol, runs in table.groupby("protocol", sort=False):
-        if protocols and protocol not in protocols:
-            continue
-        two = both[protocol]
-        yield View(f"{protocol}, recomputed" if two else str(protocol), runs, False, n)
-        if two:
-            yield View(f"{protocol}, running", runs, True, n)
+    both = column("rmse", "last step") in table
+    protocols = [(str(protocol), runs) for protocol, runs in table.groupby("protocol", sort=False)]
+    for protocol, runs in protocols:
+        for evaluation in EVALUATIONS if both else ("averaged",):
+            name = f"{protocol}, {evaluation}" if both else protocol
+            yield View(name, runs, evaluation, len(protocols) * (1 + both))
 
 
 Judge = Callable[[View], tuple[str, str]]
 """What is asked of each view: a word, and its numbers."""
 
 
-def parts_of(table: pd.DataFrame, judge: Judge, protocols: Sequence[str] = (), version: str = "") -> list[Part]:
+def parts_of(table: pd.DataFrame, judge: Judge, protocol: str = "", version: str = "") -> list[Part]:
     """Judge each view; those without the arms that are needed have no say."""
-    parts, missing = [], "the table has none of these protocols"
-    for view in views(table, protocols):
+    parts, missing = [], f"the table has no protocol {protocol}"
+    for view in views(table):
+        if protocol not in ("", view.protocol):
+            continue
         try:
             parts.append(Part(f"{view.name}, {version}" if version else view.name, *judge(view)))
         except MissingResults as error:
@@ -250,9 +249,22 @@ def parts_of(table: pd.DataFrame, judge: Judge, protocols: Sequence[str] = (), v
     return parts
 
 
-def over_views(table: pd.DataFrame, judge: Judge, protocols: Sequence[str] = ()) -> Judgement:
-    """What all views of a table come to."""
-    return together(parts_of(table, judge, protocols), int(table["seed"].nunique()))
+def over_views(table: pd.DataFrame, judge: Judge, protocol: str = "") -> Judgement:
+    """What all views of a table come to, or those of one protocol."""
+    return together(parts_of(table, judge, protocol), int(table["seed"].nunique()))
+
+
+def at_bounds(judge: Callable[[float], Judgement], bound: float, about: str) -> Judgement:
+    """The judgement at a bound that we chose, and in its numbers what it would be at half and at twice the bound.
+
+    >>> at_bounds(lambda bound: Judgement("holds" if bound > 0.01 else "fails", "RMSE +1.0 %."), 0.02, "RMSE").numbers
+    'RMSE +1.0 %. With another bound on the RMSE than 2 %: at 1 % fails, at 4 % holds.'
+    """
+    found = judge(bound)
+    others = ", ".join(f"at {100 * other:g} % {judge(other).verdict}" for other in (bound / 2, 2 * bound))
+    return found._replace(
+        numbers=f"{found.numbers} With another bound on the {about} than {100 * bound:g} %: {others}."
+    )
 
 
 class Version(NamedTuple):
@@ -272,7 +284,6 @@ def over_versions(
     results: Results,
     judge: Callable[[View, Version, int], tuple[str, str]],
     more: Sequence[Part] = (),
-    protocols: Sequence[str] = (),
 ) -> Judgement:
     """What the views of both of the paper's tables come to, and ``more`` parts.
 
@@ -284,7 +295,7 @@ def over_versions(
         try:
             tables[version.name] = results.table(version.table)
         except MissingResults as missing:
-            parts.append(Part(version.name, "not testable", str(missing)))
+            parts.append(Part(version.name, "not tested", str(missing)))
     have = [version for version in TRADES if version.name in tables]
     if not have:
         raise MissingResults("; ".join(part.numbers for part in parts))
@@ -297,16 +308,13 @@ def over_versions(
         return found
 
     places = sum(map(count, have))
+
+    def parts_for(version: Version) -> list[Part]:
+        return parts_of(tables[version.name], lambda view: judge(view, version, places), version=version.name)
+
     for version in have:
-        judged = partial(_judge_version, judge=judge, version=version, places=places)
-        parts += parts_of(tables[version.name], judged, protocols, version.name)
+        parts += parts_for(version)
     return together([*parts, *more], min(int(table["seed"].nunique()) for table in tables.values()))
-
-
-def _judge_version(
-    view: View, judge: Callable[[View, Version, int], tuple[str, str]], version: Version, places: int
-) -> tuple[str, str]:
-    return judge(view, version, places)
 
 
 def together(parts: Sequence[Part], seeds: int | None = None) -> Judgement:
@@ -314,38 +322,33 @@ def together(parts: Sequence[Part], seeds: int | None = None) -> Judgement:
     return Judgement(combine(one.word for one in parts), in_words(parts), seeds, told(parts))
 
 
-_GROUPS = {
-    "holds": "holds in",
-    "holds under conditions": "in part in",
-    "fails": "fails in",
-    "not shown": "not shown in",
-}
-
-
 def told(parts: Sequence[Part]) -> str:
     """Where a claim holds and where it does not; empty if it holds everywhere. What could not be tested is left out.
 
-    >>> told([Part("published, recomputed", "fails"), Part("published, running", "not shown"), Part("sound", "holds")])
-    'holds in sound; fails in published (recomputed); not shown in published (running)'
-    >>> told([Part("sound, v1", "holds"), Part("sound, v2", "holds"), Part("corrected, running, v2", "fails")])
-    'holds in sound; fails in corrected (running, v2)'
-    >>> told([Part("published, recomputed", "not shown"), Part("sound", "not shown")])
+    >>> told([Part("published, averaged", "fails"), Part("published, last step", "not shown"), Part("sound", "holds")])
+    'holds in sound; fails in published (averaged); not shown in published (last step)'
+    >>> told([Part("sound, v1", "holds"), Part("sound, v2", "holds"), Part("corrected, last step, v2", "fails")])
+    'holds in sound; fails in corrected (last step, v2)'
+    >>> told([Part("published, averaged", "not shown"), Part("sound", "not shown")])
     'not shown in any view'
     """
-    groups = {word: [one.name for one in parts if one.word == word] for word in _GROUPS}
-    there = {word: names for word, names in groups.items() if names}
+    there = {word: names for word in VERDICTS[:-1] if (names := [one.name for one in parts if one.word == word])}
     if set(there) <= {"holds"}:
         return ""
     if len(there) == 1:
         (word,) = there
-        return f"{_GROUPS[word]} {'any' if word == 'not shown' else 'every'} view"
-    return "; ".join(f"{_GROUPS[word]} {_and(_merged(names))}" for word, names in there.items())
+        return f"{_told(word)} in {'any' if word == 'not shown' else 'every'} view"
+    return "; ".join(f"{_told(word)} in {_and(_merged(names))}" for word, names in there.items())
+
+
+def _told(word: str) -> str:
+    return "in part" if word == "holds under conditions" else word
 
 
 def _merged(names: Iterable[str]) -> list[str]:
-    """Names of views, both read-outs or both versions being named as one."""
+    """Names of views, both evaluations or both versions being named as one."""
     found = [tuple(name.split(", ")) for name in names]
-    for one, two in (("recomputed", "running"), ("v1", "v2")):
+    for one, two in (tuple(EVALUATIONS), ("v1", "v2")):
         for name in [name for name in found if one in name]:
             twin = tuple(two if word == one else word for word in name)
             if twin in found:

@@ -11,7 +11,9 @@ import pandas as pd
 
 from evidence.ledger.paper import V2_SENSITIVITY, V2_SMOOTHNESS
 from evidence.ledger.stats import judge_steps, paired
-from evidence.ledger.tables import READOUTS
+
+READOUTS = {"recomputed": ("rmse", "variance"), "running": ("rmse_running", "variance_running")}
+"""Which statistics BatchNorm has when the search reads a network out, and the columns that hold the results."""
 
 NEAR = 2.0
 """A recipe is near the paper's MSE figures if its distance is at most this many rulers."""

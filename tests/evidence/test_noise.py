@@ -42,7 +42,7 @@ def made_up(seeds: int = 8, spread: float = 0.02) -> pd.DataFrame:
         for arm, (error, fall, other) in arms.items():
             e, a, b = start * (1 + np.array([error, other, fall]) + (arm != "MSE") * spread * rng.normal(size=3) / 4)
             row = {"protocol": "sound", "arm": arm, "seed": seed, "rmse": e, "s_1": a, "s_2": b}
-            rows.append(row | {"rmse_running": 2 * e, "s_running_1": b, "s_running_2": a})
+            rows.append(row | {"rmse_last": 2 * e, "s_last_1": b, "s_last_2": a})
     return pd.DataFrame(rows)
 
 
@@ -113,9 +113,9 @@ def test_the_nearest_scale_is_found_and_judged() -> None:
 
 def test_changes_are_those_of_the_table_beside_the_papers() -> None:
     table = made_up()
-    for readout in ("recomputed", "running"):
-        found = noise.sensitivity_changes(table, "sound", "mild", readout=readout)
-        shown = sensitivity_table(table, "sound", "mild", {}, ["a", "b"], readout=readout)
+    for evaluation in ("averaged", "last step"):
+        found = noise.sensitivity_changes(table, "sound", "mild", evaluation=evaluation)
+        shown = sensitivity_table(table, "sound", "mild", {}, ["a", "b"], evaluation=evaluation)
         assert list(found.index) == [1, 2, "RMSE"]
         assert [f"{100 * v:+.1f} %" for v in found["change"]] == shown["change, ours"].tolist()
         assert [f"{100 * a:+.1f} to {100 * b:+.1f} %" for a, b in zip(found["low"], found["high"], strict=True)] == (
@@ -127,12 +127,12 @@ def test_changes_are_those_of_the_table_beside_the_papers() -> None:
         noise.sensitivity_changes(table, "sound", "other")
     with pytest.raises(ValueError, match="protocol = 'best'"):
         noise.sensitivity_changes(table, "best", "mild")
-    with pytest.raises(ValueError, match="readout"):
-        noise.sensitivity_changes(table, "sound", "mild", readout="best")
+    with pytest.raises(ValueError, match="evaluation"):
+        noise.sensitivity_changes(table, "sound", "mild", evaluation="best")
 
 
 def test_change_table_has_the_papers_column_and_ours() -> None:
-    columns = {"a": ("sound", "mild", "recomputed"), "b": ("sound", "hard", "running")}
+    columns = {"a": ("sound", "mild", "averaged"), "b": ("sound", "hard", "last step")}
     shown = noise.change_table(made_up(), columns, ((1.0, 2.0, 0.5), (1.1, 1.0, 0.5)), ["x", "y"])
     assert shown["paper"].tolist() == ["+10.0", "-50.0", "+0.0"] and list(shown.index) == ["x", "y", "RMSE"]
     assert shown.loc["y", "a"].startswith("-") and "[" in shown.loc["y", "a"]
@@ -150,12 +150,12 @@ def test_change_table_has_the_papers_column_and_ours() -> None:
 BUDGETS = [0.005, 0.01, 0.025, 0.2]
 
 
-@pytest.mark.parametrize("readout", ["recomputed", "running"])
+@pytest.mark.parametrize("evaluation", ["averaged", "last step"])
 @pytest.mark.parametrize("feature", [1, 2])
-def test_the_price_is_what_reach_reads_off(readout: str, feature: int) -> None:
+def test_the_price_is_what_reach_reads_off(evaluation: str, feature: int) -> None:
     table = made_up()
-    ours = noise.price_of_calm(table, "sound", feature=feature, budgets=BUDGETS, readout=readout, resamples=5)
-    theirs = reach(table, "sound", feature=feature, budgets=BUDGETS, readout=readout)
+    ours = noise.price_of_calm(table, "sound", feature=feature, budgets=BUDGETS, evaluation=evaluation, resamples=5)
+    theirs = reach(table, "sound", feature=feature, budgets=BUDGETS, evaluation=evaluation)
     own, others = (ours[(ours["feature"] == feature) == mine]["change"].to_numpy() for mine in (True, False))
     np.testing.assert_allclose(own, theirs["own"], atol=1e-12)
     np.testing.assert_allclose(others, theirs["others"], atol=1e-12)
@@ -178,7 +178,7 @@ def test_the_price_without_noise_and_its_interval() -> None:
     [
         ({"feature": 0}, "feature"),
         ({"feature": 3}, "feature = 3"),
-        ({"readout": "best"}, "readout"),
+        ({"evaluation": "best"}, "evaluation"),
         ({"protocol": "best"}, "protocol = 'best'"),
         ({"resamples": 0}, "resamples"),
     ],

@@ -1,5 +1,6 @@
 """Queries on error, variance and slopes over λ: each verdict flips with the table."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,9 @@ def test_rises_and_falls(tmp_path: Path, name: str, file: str, alpha: float, lam
     none = table(flat, flat, alpha=alpha, lams=lams, noise=0.001)
     for query in (f"{name}_loss_rises", f"{name}_var_falls"):
         assert ask(tmp_path, query, **{file: effect}) == "holds"
-        assert ask(tmp_path, query, **{file: none}) == "fails"
+        assert ask(tmp_path, query, **{file: none}) == "not shown"
+        reverse = table(lambda lam: -rising(lam), lambda lam: -falling(lam), alpha=alpha, lams=lams)
+        assert ask(tmp_path, query, **{file: reverse}) == "fails"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +42,40 @@ def test_adheres_and_beats(
     assert ask(tmp_path, f"{name}_beats", **{file: made}) == beats
 
 
+def test_where_the_loss_does_not_act_there_is_nothing_to_follow(tmp_path: Path) -> None:
+    made = table(flat, falling)
+    assert ask(tmp_path, "v2_adheres", smoothness=made) == ask(tmp_path, "stable", smoothness=made) == "holds"
+    made["rms_k"] = made["rms_k_last"] = 1.0 + 0.01 * made["seed"]
+    for name in ("v2_adheres", "stable", "max_accuracy"):
+        assert ask(tmp_path, name, smoothness=made) == "not tested"
+    made.loc[made["protocol"].eq("sound") & made["lam"].notna(), ["rms_k", "rms_k_last"]] *= 0.8
+    assert ask(tmp_path, "v2_adheres", smoothness=made) == ask(tmp_path, "stable", smoothness=made) == "holds"
+    assert "Published, averaged: not tested (" in QUERIES["stable"](Results(tmp_path)).numbers
+
+
+@pytest.mark.parametrize(("cost", "verdict"), [(1.6, "holds"), (1.4, "fails")])
+def test_whether_training_without_a_start_is_fatal(tmp_path: Path, cost: float, verdict: str) -> None:
+    made = table(lambda lam: 0.7 * (cost if lam == 0.1 else 1), falling, alpha=1.0)
+    assert ask(tmp_path, "fatal", strength=made) == verdict
+    both = QUERIES["fatal"](Results(tmp_path)).numbers
+    assert "at 25 % holds, at 100 % fails." in both
+
+
+@pytest.mark.parametrize(
+    ("error", "gap", "verdict"),
+    [(1.0, 0.08, "holds"), (1.0, 0.12, "fails"), (1.05, 0.08, "fails"), (1.0, 0.1, "not shown")],
+)
+def test_overfitting_is_a_smaller_gap_at_no_cost(tmp_path: Path, error: float, gap: float, verdict: str) -> None:
+    made = table(lambda lam: 0.7 * (error if lam else 1), falling)
+    assert ask(tmp_path, "overfitting", smoothness=made) == "fails" if error > 1 else "not shown"
+    for end in ("", "_last"):
+        made["rmse_train" + end] = made["rmse" + end] - np.where(made["lam"].isna(), 0.1, gap)
+        made["rmse_train" + end] -= 1e-5 * np.cos(7.0 * made["seed"] * made["lam"].fillna(0.5))
+    assert ask(tmp_path, "overfitting", smoothness=made) == verdict
+    old = made.drop(columns=["rmse_train", "rmse_train_last"])
+    assert ask(tmp_path, "overfitting", smoothness=old) == "not tested"
+
+
 @pytest.mark.parametrize(
     ("error", "variance", "verdict"),
     [(1.03, 1.03, "holds"), (1.0, 1.07, "holds"), (1.07, 1.0, "fails"), (1.0, 1.2, "fails")],
@@ -46,8 +83,8 @@ def test_adheres_and_beats(
 def test_equivalence_of_two_pairs(tmp_path: Path, error: float, variance: float, verdict: str) -> None:
     full = table(rising, falling, alpha=1.0, lams=(*LAMS, 1e-4))
     few = full[np.isclose(full["lam"], 1e-3)].assign(lam=1e-4, lam_8=1e-4, alpha=0.01)
-    few[["rmse", "rmse_running"]] *= error
-    few[["variance", "variance_running"]] *= variance
+    few[["rmse", "rmse_last"]] *= error
+    few[["variance", "variance_last"]] *= variance
     assert ask(tmp_path, "equivalence", sampling=pd.concat([full, few])) == verdict
     assert ask(tmp_path, "v1_loss_rises", strength=pd.concat([full, few])) == "holds"  # the other α does not disturb
 
@@ -75,3 +112,10 @@ def test_stability_after_pre_training(tmp_path: Path, drop: float, verdict: str)
 def test_lowest_points_of_a_line_are_found_without_searching() -> None:
     said = QUERIES["iterative"](Results(ROOT / "book" / "results"))
     assert said.verdict == "holds under conditions" and "in 15 of 15 cases" in said.numbers
+
+
+def test_formulas_judge_novelty_evenness_and_size() -> None:
+    found = {name: QUERIES[name](Results(ROOT / "book" / "results")) for name in ("novelty", "evenly", "large_models")}
+    assert [found[name].verdict for name in found] == ["fails as stated", "fails", "holds under conditions"]
+    never = float(re.findall(r"(\d+)% of the points", found["evenly"].numbers)[0])
+    assert never == pytest.approx(100 * np.exp(-1), abs=4)  # 58 of 5,800 batches, drawn without regard to the points

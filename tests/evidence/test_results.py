@@ -17,7 +17,7 @@ from evidence.data import KAGGLE_SHA256
 from evidence.ledger.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES, Results
 from evidence.ledger.stats import bootstrap_mean, paired
-from evidence.ledger.tables import lam_with_effect, smoothness_verdicts
+from evidence.ledger.tables import EVALUATIONS, column, lam_with_effect, smoothness_verdicts
 from evidence.runs.experiments import arm_name
 from evidence.runs.protocols import PROTOCOLS
 
@@ -60,9 +60,11 @@ def test_published_protocol_lands_on_the_papers_mse_error(table: pd.DataFrame) -
 
 
 def test_published_protocol_does_not_show_the_order_of_the_errors(table: pd.DataFrame) -> None:
-    """Neither read-out does. What the variance does depends on the read-out; the slopes fall at every step."""
-    for readout in ("recomputed", "running"):
-        verdicts = smoothness_verdicts(table, "published", readout=readout)
+    """Neither evaluation does. What the variance does depends on the evaluation; the slopes fall at every step."""
+    for evaluation in EVALUATIONS:
+        if column("rmse", evaluation) not in table:  # a table made before there were two
+            continue
+        verdicts = smoothness_verdicts(table, "published", evaluation=evaluation)
         assert verdicts["v2-loss-rises"] != "holds" and verdicts["v2-var-falls"] != "holds"
         assert verdicts["slopes-fall"] == "holds"
     fell = [
@@ -131,13 +133,13 @@ def test_other_splits_move_one_small_difference() -> None:
 
 
 def test_most_columns_would_do_for_any_arm() -> None:
-    """Introduction and page: the spread over seeds is so wide that most of the paper's columns fit a wrong arm."""
+    """Introduction and page: the spread over seeds is so wide that most of the paper's columns fit a wrong model."""
     told = QUERIES["v2_figures"](Results(RESULTS)).numbers
     pairs = [
         (int(wrong), int(passing))
-        for wrong, passing in re.findall(r"of (\d+) columns wrongly paired (\d+) pass in full", told)
+        for wrong, passing in re.findall(r"of (\d+) columns wrongly paired (\d+) are not contradicted", told)
     ]
-    assert len(pairs) == 2 and all(passing > wrong / 2 for wrong, passing in pairs)
+    assert pairs and all(passing > wrong / 2 for wrong, passing in pairs)
 
 
 def test_the_grid_beside_the_sound_protocol() -> None:

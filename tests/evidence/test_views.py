@@ -5,20 +5,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ledger_tables import LAMS, ask, falling, flat, rising, study, table
+from ledger_tables import LAMS, ask, falling, flat, rising, study, table, with_list
 from scipy import stats
 
 from evidence.ledger.queries import QUERIES
-from evidence.ledger.views import Part, Results, below, combine, some_of, told
+from evidence.ledger.views import (
+    Judgement,
+    MissingResults,
+    Part,
+    Results,
+    at_bounds,
+    below,
+    combine,
+    some_of,
+    told,
+    views,
+)
 
 
-def test_a_query_judges_every_protocol_and_read_out_by_itself(tmp_path: Path) -> None:
+def test_a_query_judges_every_protocol_and_evaluation_by_itself(tmp_path: Path) -> None:
     good = table(rising, falling, protocols=("sound",))
     bad = table(flat, lambda lam: -falling(lam), protocols=("published",))
     assert ask(tmp_path, "v2_var_falls", smoothness=pd.concat([good, bad])) == "holds under conditions"
     said = QUERIES["v2_var_falls"](Results(tmp_path))
-    assert said.seeds == 10 and "Sound: holds" in said.numbers
-    assert "Published, recomputed: fails" in said.numbers and "Published, running: fails" in said.numbers
+    assert said.seeds == 10 and "Sound, averaged: holds" in said.numbers
+    assert "Published, averaged: fails" in said.numbers and "Published, last step: fails" in said.numbers
 
 
 @pytest.mark.parametrize(
@@ -33,23 +44,22 @@ def test_claims_of_both_versions_read_both_tables(tmp_path: Path, name: str) -> 
         study().to_csv(tmp_path / "shrinking.csv", index=False)
     assert ask(tmp_path, name, smoothness=both["smoothness"]) in ("holds", "fails", "holds under conditions")
     alone = QUERIES[name](Results(tmp_path))
-    assert "V1: not testable (strength.csv is not among the results)." in alone.numbers
+    assert "V1: not tested (strength.csv is not among the results)." in alone.numbers
     ask(tmp_path, name, **both)
     said = QUERIES[name](Results(tmp_path))
-    asks_slopes = name in ("variance_measures", "shrinking_slopes")  # which no running statistics have
-    assert all(f"Sound, {version}: " in said.numbers for version in ("v1", "v2"))
-    assert all((f"Published, running, {version}: " in said.numbers) != asks_slopes for version in ("v1", "v2"))
-    if name in ("trade", "max_accuracy", "variance_measures"):
+    for view in ("Sound, averaged", "Published, averaged", "Published, last step"):
+        assert all(f"{view}, {version}: " in said.numbers for version in ("v1", "v2"))
+    if name in ("trade", "variance_measures"):
         assert said.verdict == "holds under conditions" and said.views != alone.views
     (tmp_path / "smoothness.csv").unlink()
     (tmp_path / "strength.csv").unlink()
-    assert QUERIES[name](Results(tmp_path)).verdict == "not testable"
+    assert QUERIES[name](Results(tmp_path)).verdict == "not tested"
 
 
 def test_without_its_table_a_query_says_so(tmp_path: Path) -> None:
     for name in ("v1_adheres", "v1_converged", "noise_list"):
         judgement = QUERIES[name](Results(tmp_path))
-        assert judgement.verdict == "not testable" and ".csv is not among the results" in judgement.numbers
+        assert judgement.verdict == "not tested" and ".csv is not among the results" in judgement.numbers
 
 
 def test_two_runs_of_one_seed_are_an_error(tmp_path: Path) -> None:
@@ -68,7 +78,47 @@ def test_arms_with_other_seeds_are_not_paired(tmp_path: Path) -> None:
 def test_combining_does_not_depend_on_order() -> None:
     words = ["holds", "fails", "not shown"]
     assert combine(words) == combine(reversed(words)) == "holds under conditions"
-    assert combine(["not shown", "not shown"]) == "fails"
+    assert combine(["not shown", "not shown"]) == "not shown"
+    assert combine(["not shown", "fails as stated"]) == "fails as stated" and combine(["holds", "fails as stated"]) == (
+        "holds under conditions"
+    )
+
+
+def test_a_view_reads_the_columns_of_its_evaluation(tmp_path: Path) -> None:
+    """Averaged, error and sensitivity do what is claimed; after the last step the opposite."""
+    made = table(rising, falling, protocols=("sound",))
+    made["rmse_last"], made["rms_k_last"] = 1.4 - made["rmse"], 1.6 - made["rms_k"]
+    for name in ("v2_loss_rises", "slopes_fall"):
+        assert ask(tmp_path, name, smoothness=made) == "holds under conditions"
+        assert QUERIES[name](Results(tmp_path)).views == "holds in sound (averaged); fails in sound (last step)"
+    listed = with_list()
+    listed["s_last_8"] = 0.0 + listed["seed"]
+    listed["s_last_1"] = 20.0
+    assert ask(tmp_path, "noise_last", sensitivity=listed) == "holds under conditions"
+
+
+def test_a_table_with_one_evaluation_has_one_view_for_each_protocol() -> None:
+    made = table(rising, falling)
+    one = made[[name for name in made if "_last" not in name]]
+    assert [view.name for view in views(one)] == ["published", "corrected", "sound"]
+    assert [view.beside for view in views(one)] == [3] * 3 and [view.beside for view in views(made)] == [6] * 6
+
+
+def test_the_lams_of_a_view_are_those_of_the_alpha_that_is_asked_for() -> None:
+    made = pd.concat([table(rising, falling, lams=(0.1, 0.01)), table(rising, falling, lams=(0.01, 0.001), alpha=1.0)])
+    for view in views(made):
+        assert view.lams(LAMS, 0.01) == [0.1, 0.01] and view.lams(LAMS, 1.0) == [0.01, 0.001]
+        with pytest.raises(MissingResults):
+            view.lams(LAMS, 0.1)
+
+
+def test_what_other_bounds_would_give_is_told() -> None:
+    """The bound itself decides; half and twice the bound are told, whether they differ or not."""
+    said = at_bounds(
+        lambda bound: Judgement("holds" if bound > 0.03 else "fails", f"{bound}.", 10, "here"), 0.04, "RMSE"
+    )
+    assert said[:1] + said[2:] == ("holds", 10, "here")
+    assert said.numbers == "0.04. With another bound on the RMSE than 4 %: at 2 % fails, at 8 % holds."
 
 
 def test_some_and_where() -> None:
@@ -78,11 +128,11 @@ def test_some_and_where() -> None:
         "fails",
         "not shown",
     ]
-    views = [Part(name, "holds") for name in ("published, recomputed", "published, running", "sound")]
-    assert told(views) == "" and told([Part("sound", "not testable")]) == ""
-    assert told(
-        [*views, Part("corrected, recomputed, v1", "fails"), Part("corrected, recomputed, v2", "not shown")]
-    ) == ("holds in published and sound; fails in corrected (recomputed, v1); not shown in corrected (recomputed, v2)")
+    parts = [Part(name, "holds") for name in ("published, averaged", "published, last step", "sound")]
+    assert told(parts) == "" and told([Part("sound", "not tested")]) == ""
+    assert told([*parts, Part("corrected, averaged, v1", "fails"), Part("corrected, averaged, v2", "not shown")]) == (
+        "holds in published and sound; fails in corrected (averaged, v1); not shown in corrected (averaged, v2)"
+    )
     assert (
         told([Part("sound, v1", "fails"), Part("sound, v2", "fails"), Part("x", "holds")])
         == "holds in x; fails in sound"

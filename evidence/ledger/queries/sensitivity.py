@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..views import (
     Judgement,
@@ -12,6 +15,7 @@ from ..views import (
     View,
     all_of,
     any_of,
+    at_bounds,
     below,
     interval_text,
     over_views,
@@ -20,6 +24,9 @@ from ..views import (
     within,
 )
 from .trade import STABLE
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEATURES = range(1, 9)
 
@@ -60,14 +67,18 @@ def noise_last(results: Results) -> Judgement:
 def noise_list(results: Results) -> Judgement:
     """λ₈ = 0.001 cuts X₈'s sensitivity by a fifth or more, half of what is printed, and adds less than ``STABLE`` of error.
 
-    Other lists have no say, as it is this one that is claimed; those that do as much at that price are named.
+    Other lists have no say, as it is this one that is claimed; those that do as much at that cost are named.
     """
 
-    def part(view: View) -> tuple[str, str]:
-        cut, cost = view.share("s_8", LIST), view.share("rmse", LIST)
-        return all_of([below(cut, -0.2), below(cost, STABLE)]), f"X₈ {interval_text(cut)}; RMSE {interval_text(cost)}"
+    def judge(bound: float) -> Judgement:
+        def part(view: View) -> tuple[str, str]:
+            cut, cost = view.share("s_8", LIST), view.share("rmse", LIST)
+            word = all_of([below(cut, -0.2), below(cost, bound)])
+            return word, f"X₈ {interval_text(cut)}; RMSE {interval_text(cost)}"
 
-    judgement = over_views(results.table("sensitivity"), part)
+        return over_views(results.table("sensitivity"), part)
+
+    judgement = at_bounds(judge, STABLE, "RMSE")
     return judgement._replace(numbers=f"{judgement.numbers} {_tuned_lists(results)}")
 
 
@@ -93,49 +104,64 @@ def _tuned_lists(results: Results) -> str:
 def noise_spill(results: Results) -> Judgement:
     """λ₈ = 0.001 moves the sensitivity of at least one other feature by 5 % or more."""
 
-    def part(view: View) -> tuple[str, str]:
-        others = {j: view.share(f"s_{j}", LIST) for j in range(1, 8)}
-        most = max(others, key=lambda j: abs(float(others[j].mean())))
-        # "fails" to stay within is what is claimed
-        words = [within(change, 0.05, len(others)) for change in others.values()]
-        word = "holds" if "fails" in words else "fails" if set(words) == {"holds"} else "not shown"
-        return word, f"{words.count('fails')} of 7 others; most X{'₁₂₃₄₅₆₇'[most - 1]}, {interval_text(others[most])}"
+    def judge(bound: float) -> Judgement:
+        def part(view: View) -> tuple[str, str]:
+            others = {j: view.share(f"s_{j}", LIST) for j in range(1, 8)}
+            most = max(others, key=lambda j: abs(float(others[j].mean())))
+            # "fails" to stay within is what is claimed
+            words = [within(change, bound, len(others) * view.beside) for change in others.values()]
+            word = "holds" if "fails" in words else "fails" if set(words) == {"holds"} else "not shown"
+            return (
+                word,
+                f"{words.count('fails')} of 7 others; most X{'₁₂₃₄₅₆₇'[most - 1]}, {interval_text(others[most])}",
+            )
 
-    return over_views(results.table("sensitivity"), part)
+        return over_views(results.table("sensitivity"), part)
+
+    return at_bounds(judge, 0.05, "change")
 
 
-def _best_list(results: Results, price: Callable[[View, tuple[float, float, float], int], str]) -> Judgement:
-    """Whether one of the lists cuts X₈'s sensitivity by a tenth or more at a price that is right."""
+def _best_list(
+    results: Results, cost: Callable[[View, tuple[float, float, float], int, float], str], bound: float, about: str
+) -> Judgement:
+    """Whether one of the lists cuts X₈'s sensitivity by a tenth or more at a cost within a bound."""
 
-    def part(view: View) -> tuple[str, str]:
-        arms = view.lists()
-        if not arms:
-            raise MissingResults("the table has no list of λ")
-        n = len(arms) * view.beside
-        words = [
-            all_of(ask() for ask in (partial(price, view, arm, n), partial(below, view.share("s_8", arm), -0.1, n)))
-            for arm in arms
-        ]
-        return any_of(words), f"{words.count('holds')} of {len(arms)} lists"
+    def judge(bound: float) -> Judgement:
+        def part(view: View) -> tuple[str, str]:
+            arms = view.lists()
+            if not arms:
+                raise MissingResults("the table has no list of λ")
+            n = len(arms) * view.beside
+            asked = [
+                (partial(cost, view, arm, n, bound), partial(below, view.share("s_8", arm), -0.1, n)) for arm in arms
+            ]
+            words = [all_of(ask() for ask in both) for both in asked]
+            return any_of(words), f"{words.count('holds')} of {len(arms)} lists"
 
-    return over_views(results.table("lists"), part)
+        return over_views(results.table("lists"), part)
+
+    return at_bounds(judge, bound, about)
 
 
 @query
 def noise_tuning(results: Results) -> Judgement:
     """A list of those tried cuts X₈'s sensitivity by a tenth or more and keeps all others within a tenth."""
 
-    def kept(view: View, arm: tuple[float, float, float], tests: int) -> str:
+    def kept(view: View, arm: tuple[float, float, float], tests: int, bound: float) -> str:
         others = sorted((view.share(f"s_{j}", arm) for j in range(1, 8)), key=lambda change: -abs(change.mean()))
-        return all_of(within(change, 0.1, tests) for change in others)  # those that move most are asked first
+        return all_of(within(change, bound, tests) for change in others)  # those that move most are asked first
 
-    return _best_list(results, kept)
+    return _best_list(results, kept, 0.1, "other features")
 
 
 @query
 def noise_moderate(results: Results) -> Judgement:
     """A list of those tried cuts X₈'s sensitivity by a tenth or more for less than 1 % of error."""
-    return _best_list(results, lambda view, arm, tests: below(view.share("rmse", arm), 0.01, tests))
+
+    def cost(view: View, arm: tuple[float, float, float], tests: int, bound: float) -> str:
+        return below(view.share("rmse", arm), bound, tests)
+
+    return _best_list(results, cost, 0.01, "RMSE")
 
 
 @query
@@ -153,14 +179,49 @@ def list_performance(results: Results) -> Judgement:
     return over_views(results.table("lists"), part)
 
 
+def _together(results: Results, *names: str) -> pd.DataFrame:
+    """Tables as one, with the seeds that all have; runs that are in several count once."""
+    import pandas as pd
+
+    tables = [results.table(name) for name in names]
+    seeds = set.intersection(*(set(table["seed"]) for table in tables))
+    whole = pd.concat([table[table["seed"].isin(seeds)] for table in tables])
+    return whole.drop_duplicates(["protocol", "lam", "lam_8", "alpha", "seed"])
+
+
 @query
 def list_others(results: Results) -> Judgement:
-    """With λ₈ alone lowered to 0.001 the error leaves the bound of ``STABLE``, so that the other λ would have to move."""
+    """With λ₈ alone lowered to 0.001 the error leaves the bound of ``STABLE``, and with other λ for the other features it is back
+    within it."""
+    lam, last, alpha = LIST
+
+    def judge(bound: float) -> Judgement:
+        def part(view: View) -> tuple[str, str]:
+            cost = view.share("rmse", LIST)
+            numbers = f"RMSE {interval_text(cost)} with the others left as they were"
+            if below(cost, bound) != "fails":
+                return ("fails" if below(cost, bound) == "holds" else "not shown"), numbers
+            adjusted = [arm for arm in view.lists() if arm[0] != lam and arm[1:] == (last, alpha)]
+            if not adjusted:
+                raise MissingResults("the tables have no list with the same λ₈ and other λ beside it")
+            costs = {arm: view.share("rmse", arm) for arm in adjusted}
+            best = min(costs, key=lambda arm: float(costs[arm].mean()))
+            word = any_of([below(one, bound, len(costs)) for one in costs.values()])
+            return word, f"{numbers}, {interval_text(costs[best])} with λ = {best[0]:g} for them"
+
+        return over_views(_together(results, "sensitivity", "lists"), part)
+
+    return at_bounds(judge, STABLE, "RMSE")
+
+
+@query
+def list_sensitive(results: Results) -> Judgement:
+    """A λ₈ that is a hundred times smaller moves the error further than one λ for all features that is a hundred times smaller."""
 
     def part(view: View) -> tuple[str, str]:
-        cost = view.share("rmse", LIST)
-        turned = {"holds": "fails", "fails": "holds"}
-        word = below(cost, STABLE)
-        return turned.get(word, word), f"RMSE {interval_text(cost)} with the others left as they were"
+        one, every = (np.abs(view.share("rmse", arm, (0.1, None, 0.01))) for arm in (LIST, (1e-3, None, 0.01)))
+        return below(
+            every - one, 0
+        ), f"RMSE by {one.mean():.1%} with one entry, by {every.mean():.1%} with one λ for all"
 
-    return over_views(results.table("sensitivity"), part)
+    return over_views(_together(results, "sensitivity", "smoothness"), part)
