@@ -1,6 +1,5 @@
 """Tables of results made for the ledger's queries, with and without an effect."""
 
-import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ def table(
     lams: tuple[float, ...] = LAMS,
     noise: float = 1e-4,
     spread: float = 0.01,
+    covariance: float = 0.0,
 ) -> pd.DataFrame:
     """Ten seeds of each arm, with a shift of its own for each seed, of this spread, and little noise besides."""
     rows = []
@@ -45,6 +45,7 @@ def table(
                 row["rmse"] = rmse(lam) + shift + errors[seed]
                 row["variance"] = variance(lam) + shift + variances[seed]
                 row["rmse_train"] = row["rmse"] - 0.1
+                row["variance_val"], row["covariance"] = falling(None), covariance
                 row["rms_k"] = variance(lam) + shift
                 for j in range(1, 9):
                     row[f"k_{j}"] = row[f"s_{j}"] = (8.0 if j == 8 else 1.0) + shift
@@ -73,13 +74,6 @@ def ask(tmp_path: Path, name: str, **tables: pd.DataFrame) -> str:
     judgement = QUERIES[name](Results(tmp_path))
     assert judgement.numbers.endswith(".")
     return judgement.verdict
-
-
-def study(covariance: float = 0.0) -> pd.DataFrame:
-    """What was measured on MSE networks whose outputs vary as those of ``table`` do."""
-    keys = itertools.product(("published", "corrected", "sound"), (200, 500), range(10), ("running", "recomputed"))
-    rows = pd.DataFrame(keys, columns=["protocol", "epochs", "seed", "readout"])
-    return rows.assign(variance_val=falling(None), covariance=covariance)
 
 
 def with_list(cut: float = 0.6, other: float = 1.0, cost: float = 1.0, lam: float = 0.0) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ledger_tables import ask, falling, flat, rising, study, table
+from ledger_tables import ask, falling, flat, rising, table
 
 from evidence.ledger.queries import QUERIES, STABLE
 from evidence.ledger.tables import ADHERES, shrunken_rmse
@@ -91,8 +91,8 @@ def test_shrinking_as_the_cheaper_way(tmp_path: Path, off: float, word: str, cov
     def error(lam: float | None) -> float:
         return cost_of((falling(lam) / falling(None)) ** 0.5, covariance) + (off if lam else 0)
 
-    made = table(error, falling, noise=1e-4 if off else 1e-3)
-    ask(tmp_path, "shrinking", smoothness=made, shrinking=study(covariance))
+    made = table(error, falling, noise=1e-4 if off else 1e-3, covariance=covariance)
+    ask(tmp_path, "shrinking", smoothness=made)
     said = QUERIES["shrinking"](Results(tmp_path)).numbers
     assert all(
         f"{view}, v2: {word} (" in said for view in ("Published, averaged", "Corrected, last step", "Sound, averaged")
@@ -108,38 +108,29 @@ def test_shrinking_to_the_same_slopes(tmp_path: Path, off: float, word: str, cov
     def error(lam: float | None) -> float:
         return cost_of(falling(lam) / falling(None), covariance) - (off if lam else 0)
 
-    made = table(error, falling, noise=1e-4 if off else 1e-3)
-    ask(tmp_path, "shrinking_slopes", smoothness=made, shrinking=study(covariance))
+    made = table(error, falling, noise=1e-4 if off else 1e-3, covariance=covariance)
+    ask(tmp_path, "shrinking_slopes", smoothness=made)
     said = QUERIES["shrinking_slopes"](Results(tmp_path)).numbers
     assert all(
         f"{view}, v2: {word} (" in said for view in ("Published, averaged", "Corrected, last step", "Sound, averaged")
     )
 
 
-def test_shrinking_takes_the_networks_of_its_table_and_evaluation(tmp_path: Path) -> None:
-    """What was measured on others, on fewer or not at all is no evidence."""
-    made = table(lambda lam: 0.7 + (0.01 if lam else 0), falling)
-    right = study(0.05)
-    ask(tmp_path, "shrinking", smoothness=made, shrinking=right)
+def test_shrinking_takes_the_covariance_of_its_own_evaluation(tmp_path: Path) -> None:
+    made = table(lambda lam: 0.7 + (0.01 if lam else 0), falling, covariance=0.05)
+    ask(tmp_path, "shrinking", smoothness=made)
     want = QUERIES["shrinking"](Results(tmp_path)).numbers
-    others = right.assign(covariance=right["covariance"].where(right["epochs"] == 200, 9.0))
-    ask(tmp_path, "shrinking", smoothness=made, shrinking=others)
-    assert QUERIES["shrinking"](Results(tmp_path)).numbers == want
-    running = right.assign(covariance=right["covariance"].where(right["readout"] == "recomputed", 9.0))
-    ask(tmp_path, "shrinking", smoothness=made, shrinking=running)
+    ask(tmp_path, "shrinking", smoothness=made.assign(covariance_last=9.0))
     said = QUERIES["shrinking"](Results(tmp_path)).numbers
     assert "Sound, averaged, v2: holds" in want and "Sound, averaged, v2: holds" in said
     assert "Corrected, last step, v2: holds" in want and "Corrected, last step, v2: fails" in said
-    for spoilt in (right[right["seed"] < 9], right[right["protocol"] == "sound"]):
-        ask(tmp_path, "shrinking", smoothness=made, shrinking=spoilt)
-        assert "Published, averaged, v2" not in QUERIES["shrinking"](Results(tmp_path)).numbers
-    (tmp_path / "shrinking.csv").unlink()
-    assert QUERIES["shrinking"](Results(tmp_path)).verdict == "not tested"
+    ask(tmp_path, "shrinking", smoothness=made.drop(columns=["covariance", "covariance_last"]))
+    assert "Published, averaged, v2" not in QUERIES["shrinking"](Results(tmp_path)).numbers
 
 
 def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:
     made = table(rising, lambda lam: 1.6 - falling(lam))
-    ask(tmp_path, "shrinking", smoothness=made, shrinking=study())
+    ask(tmp_path, "shrinking", smoothness=made)
     assert (
         "Sound, averaged, v2: not tested (no arm has a lower variance)."
         in QUERIES["shrinking"](Results(tmp_path)).numbers

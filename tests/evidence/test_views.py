@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from ledger_tables import LAMS, ask, falling, flat, rising, study, table, with_list
+from ledger_tables import LAMS, ask, falling, flat, rising, table, with_list
 from scipy import stats
 
 from evidence.ledger.queries import QUERIES
@@ -40,8 +40,6 @@ def test_claims_of_both_versions_read_both_tables(tmp_path: Path, name: str) -> 
         "smoothness": table(rising, falling),
         "strength": table(flat, flat, alpha=1.0, lams=(*LAMS, 1e-4), noise=0.001),
     }
-    if "shrinking" in name:
-        study().to_csv(tmp_path / "shrinking.csv", index=False)
     assert ask(tmp_path, name, smoothness=both["smoothness"]) in ("holds", "fails", "holds under conditions")
     alone = QUERIES[name](Results(tmp_path))
     assert "V1: not tested (strength.csv is not among the results)." in alone.numbers

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from evidence.runs.experiments import EXPERIMENTS
-
 from ..stats import judge_steps
 from ..tables import ADHERES, shrunken_rmse
 from ..views import (
     TRADES,
     Judgement,
-    MissingResults,
     Part,
     Results,
     Version,
@@ -68,25 +65,13 @@ def trade(results: Results) -> Judgement:
     return at_bounds(judge, STABLE, "RMSE")
 
 
-def _shrunk(results: Results, view: View, version: Version, c: np.ndarray) -> np.ndarray:
-    """The RMSE of the view's MSE networks with outputs shrunk to ``c``, seed by seed, as measured on them."""
-    experiment = EXPERIMENTS[version.table]
-    study = results.table("shrinking")
-    own = study[
-        (study["protocol"] == view.protocol)
-        & (study["epochs"] == experiment.pretrain_epochs + experiment.epochs)
-        & (study["readout"] == ("running" if view.evaluation == "last step" else "recomputed"))
-    ].set_index("seed")
-    mse = view.values("rmse", None)
-    if not mse.index.isin(own.index).all():
-        raise MissingResults(f"shrinking.csv has not every MSE run of {view.name}, {version.name}")
-    own = own.loc[mse.index]
-    return np.asarray(shrunken_rmse(mse.to_numpy(), own["variance_val"].to_numpy(), c, own["covariance"].to_numpy()))
+def _shrunk(view: View, c: np.ndarray) -> np.ndarray:
+    """The RMSE of the view's MSE networks with outputs shrunk to ``c``, seed by seed."""
+    rmse, variance, covariance = (view.values(name, None).to_numpy() for name in ("rmse", "variance_val", "covariance"))
+    return np.asarray(shrunken_rmse(rmse, variance, c, covariance))
 
 
-def _against_shrinking(
-    results: Results, view: View, version: Version, metric: str, power: float, sign: int
-) -> tuple[str, str]:
+def _against_shrinking(view: View, version: Version, metric: str, power: float, sign: int) -> tuple[str, str]:
     """Whether arms with less of a metric than MSE have more error (sign 1) or less (-1) than MSE's outputs shrunk to as
     much of it; the metric falls as c to ``1 / power``."""
     words, numbers = [], []
@@ -95,7 +80,7 @@ def _against_shrinking(
         if below(view.change(metric, arm), 0) != "holds":
             continue
         c = (view.values(metric, *arm).to_numpy() / view.values(metric, None).to_numpy()) ** power
-        excess = view.values("rmse", *arm).to_numpy() - _shrunk(results, view, version, c)
+        excess = view.values("rmse", *arm).to_numpy() - _shrunk(view, c)
         words.append(below(-sign * excess, 0))
         numbers.append(f"λ = {lam:g}: RMSE {interval_text(excess, '+.4f')} against it")
     return some_of(words) if words else "not tested", "; ".join(numbers)
@@ -110,7 +95,7 @@ def shrinking(results: Results) -> Judgement:
     """
 
     def part(view: View, version: Version, places: int) -> tuple[str, str]:
-        word, numbers = _against_shrinking(results, view, version, "variance", 0.5, 1)
+        word, numbers = _against_shrinking(view, version, "variance", 0.5, 1)
         return word, numbers or "no arm has a lower variance"
 
     parts = []
@@ -132,7 +117,7 @@ def shrinking_slopes(results: Results) -> Judgement:
     """Each arm whose slopes are below MSE's has less error than the MSE model shrunk until its slopes are as small."""
 
     def part(view: View, version: Version, places: int) -> tuple[str, str]:
-        word, numbers = _against_shrinking(results, view, version, "rms_k", 1.0, -1)
+        word, numbers = _against_shrinking(view, version, "rms_k", 1.0, -1)
         return word, numbers or "no arm has smaller slopes"
 
     return over_versions(results, part)
