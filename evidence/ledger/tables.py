@@ -91,8 +91,8 @@ def paper_table(
     Returns
     -------
     DataFrame of str
-        A column an arm, as in the paper. "mean ± standard deviation" over seeds, and the difference to MSE paired
-        by seed with its 95 % bootstrap interval. "–" where there is nothing to print.
+        A column an arm, as in the paper. "mean ± standard deviation" over seeds of error, variance and root mean square slope
+        (``rms_k``), and the differences to MSE paired by seed with their 95 % bootstrap intervals. "–" where there is nothing to print.
 
     Raises
     ------
@@ -104,19 +104,21 @@ def paper_table(
     >>> lam, seed = [np.nan, np.nan, 0.1, 0.1], [0, 1, 0, 1]
     >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "lam": lam, "seed": seed})
     >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=[1.0, 1.0, 0.75, 0.75])
-    >>> paper_table(runs, "sound", {"MSE": (0.696, 0.7728)})["λ = 0.1"].loc[["RMSE, ours", "Δ RMSE", "Δ variance"]].tolist()
-    ['0.6500 ± 0.0707', '+0.1000', '-0.2500']
+    >>> paper_table(runs, "sound", {"MSE": (0.696, 0.7728)})["λ = 0.1"].loc[["RMSE, ours", "Δ variance"]].tolist()
+    ['0.6500 ± 0.0707', '-0.2500 (-0.2500 to -0.2500)']
     """
     runs = runs_of(table, protocol)
     columns: dict[str, dict[str, str]] = {}
     for arm, group in runs.groupby("arm", sort=False):
         printed = paper.get(str(arm))
         shown: dict[str, str] = {}
-        for i, (name, metric) in enumerate(zip(("RMSE", "variance"), _columns(evaluation), strict=True)):
-            shown[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
-            shown[f"{name}, ours"] = _spread(group[metric])
-            change = ("–", "–") if arm == "MSE" else _change(paired(runs, metric, str(arm), "MSE"))
-            shown[f"Δ {name}"], shown[f"Δ {name}, 95 %"] = change
+        for i, (name, metric) in enumerate({"RMSE": "rmse", "variance": "variance", "slope": "rms_k"}.items()):
+            if (own := column(metric, evaluation)) not in runs:
+                continue
+            if i < 2:  # the paper has no slopes
+                shown[f"{name}, paper"] = "–" if printed is None else f"{printed[i]:.4f}"
+            shown[f"{name}, ours"] = _spread(group[own])
+            shown[f"Δ {name}"] = "–" if arm == "MSE" else _change(paired(runs, own, str(arm), "MSE"))
         columns[str(arm)] = shown
     out = pd.DataFrame(columns)
     out.columns.name = f"{protocol}, {runs['seed'].nunique()} seeds"
@@ -360,8 +362,8 @@ def _spread(values: Sequence[float] | pd.Series) -> str:
     return f"{sample.mean():.4f} ± {sample.std(ddof=1):.4f}" if len(sample) > 1 else f"{sample[0]:.4f}"
 
 
-def _change(differences: np.ndarray) -> tuple[str, str]:
+def _change(differences: np.ndarray) -> str:
     if len(differences) < 2:
-        return f"{differences[0]:+.4f}", "–"
+        return f"{differences[0]:+.4f}"
     mean, low, high = bootstrap_mean(differences)
-    return f"{mean:+.4f}", f"{low:+.4f} to {high:+.4f}"
+    return f"{mean:+.4f} ({low:+.4f} to {high:+.4f})"
