@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.model_selection import train_test_split
-from sklearn.preprocessing import StandardScaler
-from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
 from torch import Tensor, nn
 
 from .choose import choose_lam
@@ -22,6 +18,14 @@ from .loss import lai_loss
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, check_count
 from .training import _with_bar, batch_order, check_positive, resolve_device
+
+try:
+    from sklearn.base import BaseEstimator, RegressorMixin
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('lai.sklearn needs scikit-learn: pip install "lai[sklearn]"') from error
 
 REPEATS = 3
 """Networks of different initial weights that each λ is judged by where ``lam="auto"``."""

@@ -1,6 +1,8 @@
 """LaiRegressor: scikit-learn's own checks, the loss it minimises in either unit, weights, λ by name, and stopping."""
 
+import importlib
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -175,6 +177,13 @@ def test_early_stopping_keeps_the_best_epoch() -> None:
     # the same training, ended where it was best
     ended = LaiRegressor(**{**settings, "epochs": best + 1}, lam=None).fit(X, y)
     np.testing.assert_allclose(model.predict(X), ended.predict(X), rtol=1e-12)
+
+
+def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lai.sklearn")
+    monkeypatch.setitem(sys.modules, "sklearn.base", None)
+    with pytest.raises(ModuleNotFoundError, match=r"lai\[sklearn\]"):
+        importlib.import_module("lai.sklearn")
 
 
 # --- λ from a budget -----------------------------------------------------------------------------------------------
