@@ -4,6 +4,7 @@ Needs torch and numpy only.
 """
 
 from .batchnorm import FixedStatistics, set_exact_statistics
+from .choose import LamChoice, choose_lam
 from .factor import check_lam, lai_factor
 from .gradient import assert_independent_samples, input_gradient, value_and_input_gradient
 from .loss import LaiLoss, directional_losses, lai_loss
@@ -21,10 +22,12 @@ __all__ = [
     "FixedStatistics",
     "LaiLoss",
     "LaiSchedule",
+    "LamChoice",
     "Standardize",
     "Sweep",
     "assert_independent_samples",
     "check_lam",
+    "choose_lam",
     "curvature_penalty",
     "directional_losses",
     "fit",

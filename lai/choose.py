@@ -1,0 +1,249 @@
+"""λ from a budget: how much error it may cost, or how small the slopes shall be, settled by a sweep over λ."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .factor import check_lam
+from .gradient import value_and_input_gradient
+from .metrics import rmse
+from .schedule import LaiSchedule, check_count
+from .sweep import Sweep
+from .training import Data, check_data, check_positive
+
+GRID = tuple(10.0 ** (-i / 2) for i in range(9))
+"""λ from 1 down to 1e-4, two a decade."""
+
+
+@dataclass(frozen=True)
+class LamChoice:
+    """What :func:`choose_lam` found.
+
+    Attributes
+    ----------
+    lam : float or list of float
+        One number, or one per feature if ``features`` were given.
+    met : bool
+        Whether it keeps the budget. If not, it is the λ that comes nearest to it.
+    row : int
+        Its row in ``table``.
+    table : dict of lists, as ``pandas.DataFrame`` takes it
+        A row for MSE (λ None) and for every λ: ``lam`` of the chosen features, ``lam_rest`` of the others, ``val_rmse``,
+        ``error`` (its relative change from MSE's: 0.01 is +1 %), ``slope`` (of the chosen features, relative to MSE's),
+        and ``slope_0``, ``slope_1``, … of every single feature, relative to MSE's.
+    max_error, max_slope : float or None
+        The budget.
+    """
+
+    lam: float | list[float]
+    met: bool
+    row: int
+    table: dict[str, list[Any]]
+    max_error: float | None
+    max_slope: float | None
+
+    def plot(self, ax: Any = None) -> Any:
+        """Error against slope, a point a row, the budget as lines and the choice ringed; needs matplotlib.
+
+        Parameters
+        ----------
+        ax : matplotlib axes, optional
+            Default: those of a new figure.
+
+        Returns
+        -------
+        matplotlib axes
+        """
+        if ax is None:
+            try:
+                import matplotlib.pyplot as plt
+            except ModuleNotFoundError as error:
+                raise ModuleNotFoundError("ax = None: a new figure needs matplotlib; install it") from error
+            ax = plt.subplots()[1]
+        slope, change = self.table["slope"], [100 * e for e in self.table["error"]]
+        ax.plot(slope, change, "o")
+        ax.plot(slope[self.row], change[self.row], "o", markersize=14, fillstyle="none", label="chosen")
+        for lam, at in zip(self.table["lam"], zip(slope, change, strict=True), strict=True):
+            name = "MSE" if lam is None else f"λ = {lam:.3g}"
+            ax.annotate(name, at, xytext=(4, 4), textcoords="offset points")
+        if self.max_error is not None:
+            ax.axhline(100 * self.max_error, linestyle="--", label="budget")
+        if self.max_slope is not None:
+            ax.axvline(self.max_slope, linestyle="--", label="budget")
+        ax.set(xlabel="slope relative to MSE's", ylabel="validation RMSE, change from MSE's (%)")
+        return ax
+
+
+def choose_lam(
+    models: nn.Module | Sequence[nn.Module],
+    train: Data,
+    val: Data,
+    *,
+    max_error: float | None = None,
+    max_slope: float | None = None,
+    features: Sequence[int] | None = None,
+    lams: Sequence[float] = GRID,
+    epochs: int,
+    batch_size: int,
+    lr: float,
+    seed: int,
+    schedule: LaiSchedule | None = None,
+    device: str | torch.device = "auto",
+    **options: Any,
+) -> LamChoice:
+    r"""The λ that keeps a budget, from networks trained with MSE and every λ side by side (:class:`lai.Sweep`).
+
+    With ``max_slope`` it is the λ of the least error among those that keep the budget; with ``max_error`` alone, the one
+    of the smallest slopes. With ``features`` it goes as in the paper: a first sweep has one λ for all features, of which
+    the one of least error is kept; a second changes it for the chosen features only.
+
+    Parameters
+    ----------
+    models : Module, or several of one architecture, from (N, \*features) to (N,) or (N, 1)
+        Untrained; they stay as they are. With several, which differ in their initial weights, what is measured is the
+        mean over them: a difference of 1 % is often less than that between two seeds.
+    train, val : (x, y), Tensors (N, \*features) and the shape of the model's output
+        λ is meant in their units.
+    max_error : float, optional
+        Largest change of the validation RMSE, relative to MSE's: 0.01 is "at most +1 %".
+    max_slope : float, optional
+        Largest slope, relative to MSE's: 0.5 is "at most half". A slope is the mean of \|k_j\| over ``val``; those of
+        several features are weighed by the features' spread there and added.
+    features : sequence of int, optional
+        The features whose slopes are meant, and whose λ is changed. Default: all, which share one λ.
+    lams : sequence of float
+        What to try.
+    epochs, batch_size, lr, seed, schedule, device, options
+        As in :meth:`lai.Sweep.fit`; with ``base="mae"`` MAE takes the place of MSE.
+
+    Returns
+    -------
+    LamChoice
+        Where no λ keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
+        excess being the larger of ``error - max_error`` and ``slope / max_slope - 1``.
+
+    Raises
+    ------
+    ValueError
+        Without a budget, for one that makes no sense, or where MSE's slopes are zero.
+    FloatingPointError, RuntimeError, TypeError
+        As :meth:`lai.Sweep.fit`.
+
+    Source: paper, version 2, section 6.2 (the tuning strategy); the budget and the search are ours.
+
+    Examples
+    --------
+    >>> import torch, lai
+    >>> x = torch.rand(200, 1, generator=torch.Generator().manual_seed(0))
+    >>> y = (6 * x[:, 0]).sin()
+    >>> choice = lai.choose_lam(lai.MLP(1, (16,), seed=0), (x[:150], y[:150]), (x[150:], y[150:]), max_slope=0.7,
+    ...                         lams=[1.0, 0.1, 0.01], epochs=30, batch_size=50, lr=0.01, seed=0, device="cpu")
+    >>> choice.met, choice.table["lam"]
+    (True, [None, 1.0, 0.1, 0.01])
+    """
+    models = [models] if isinstance(models, nn.Module) else list(models)
+    d = check_data("train", train)[0][0].numel()
+    x = check_data("val", val)[0].double().flatten(1)
+    _check_budget(max_error, max_slope)
+    weight = torch.zeros(d, dtype=torch.float64)
+    weight[_check_features(features, d)] = 1.0
+    grid = [float(check_lam(lam, name="lams")) for lam in lams]
+    if not grid:
+        raise ValueError("lams is empty: give at least one λ to try")
+    settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "schedule": schedule, **options}
+
+    def measured(arms: Sequence[Any]) -> list[tuple[float, Tensor]]:
+        sweep = Sweep([model for _ in arms for model in models], lr=lr, device=device)
+        sweep.fit(train, lams=[lam for lam in arms for _ in models], **settings)
+        return _measured(sweep, val, len(models))
+
+    tried: list[Any] = [None, *grid]
+    rest = list(tried)
+    results = measured(tried)
+    if features is not None:
+        best = min(zip(results[1:], grid, strict=True), key=lambda row: row[0][0])[1]
+        moved = [lam for lam in grid if lam != best]
+        if moved:
+            results += measured([[lam if w else best for w in weight.tolist()] for lam in moved])
+        tried, rest = tried + moved, rest + [best] * len(moved)
+    table = _table(tried, rest, results, weight * x.std(0, correction=0).cpu())
+    row, met = _pick(table, max_error, max_slope)
+    own, other = tried[row], rest[row]
+    lam = own if features is None else [own if w else other for w in weight.tolist()]
+    return LamChoice(lam, met, row, table, max_error, max_slope)
+
+
+def _measured(sweep: Sweep, val: Data, repeats: int) -> list[tuple[float, Tensor]]:
+    """Of every λ the validation RMSE and the mean |k_j| (d,), each a mean over the ``repeats`` networks that have it."""
+    x, y = (t.to(sweep.device) for t in val)
+    errors, slopes = [], []
+    for model in sweep.models():
+        errors.append(rmse(model, x, y))
+        k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
+        slopes.append(k.abs().double().flatten(1).mean(0).cpu())
+    means = torch.tensor(errors, dtype=torch.float64).reshape(-1, repeats).mean(1)
+    return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, repeats)).mean(1), strict=True))
+
+
+def _table(
+    lams: list[Any], rest: list[Any], results: list[tuple[float, Tensor]], weight: Tensor
+) -> dict[str, list[Any]]:
+    errors, slopes = [e for e, _ in results], torch.stack([k for _, k in results])
+    total = slopes @ weight
+    if not total[0] > 0 or not errors[0] > 0:
+        raise ValueError(
+            "val: the plain loss leaves the features' slopes or the error at zero there, so that nothing can be said "
+            "relative to them; choose other features or data"
+        )
+    table = {"lam": lams, "lam_rest": rest, "val_rmse": errors, "error": [e / errors[0] - 1 for e in errors]}
+    relative = slopes / slopes[0]
+    return {**table, "slope": (total / total[0]).tolist()} | {
+        f"slope_{j}": relative[:, j].tolist() for j in range(slopes.shape[1])
+    }
+
+
+def _pick(table: dict[str, list[Any]], max_error: float | None, max_slope: float | None) -> tuple[int, bool]:
+    """The row of the λ to take, and whether it keeps the budget; a warning if none does."""
+    excess = [
+        max(-inf if max_error is None else e - max_error, -inf if max_slope is None else s / max_slope - 1)
+        for e, s in zip(table["error"], table["slope"], strict=True)
+    ]
+    rows = range(1, len(excess))
+    kept = [row for row in rows if excess[row] <= 0]
+    if kept:
+        return min(kept, key=table["slope" if max_slope is None else "val_rmse"].__getitem__), True
+    row = min(rows, key=excess.__getitem__)
+    warnings.warn(
+        f"no λ keeps the budget, max_error = {max_error}, max_slope = {max_slope}: the nearest is "
+        f"λ = {table['lam'][row]:.3g}, with an error of {100 * table['error'][row]:+.2f} % and slopes "
+        f"{table['slope'][row]:.3g} times those without Lai loss; try other lams, or a wider budget",
+        stacklevel=3,
+    )
+    return row, False
+
+
+def _check_budget(max_error: float | None, max_slope: float | None) -> None:
+    if max_error is None and max_slope is None:
+        raise ValueError("max_error and max_slope are None: give at least one, such as max_error=0.01 (+1 %)")
+    if max_slope is not None:
+        check_positive("max_slope", max_slope)
+    if max_error is not None and (isinstance(max_error, bool) or not -1 < max_error < inf):
+        raise ValueError(f"max_error = {max_error!r}: must be finite and greater than -1; 0.01 is +1 %")
+
+
+def _check_features(features: Sequence[int] | None, d: int) -> list[int]:
+    if features is None:
+        return list(range(d))
+    if not len(features):
+        raise ValueError("features is empty: name at least one, or leave it out for all")
+    chosen = [check_count("features", j) for j in features]
+    if max(chosen) >= d:
+        raise ValueError(f"features = {max(chosen)}: the features are 0 to {d - 1}")
+    return chosen

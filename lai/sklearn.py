@@ -1,0 +1,294 @@
+"""The Lai loss behind scikit-learn's interface; needs scikit-learn (``pip install "lai[sklearn]"``)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from math import inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .choose import choose_lam
+from .factor import check_choice, check_lam
+from .gradient import input_gradient, value_and_input_gradient
+from .loss import lai_loss
+from .models import MLP, Standardize
+from .schedule import LaiSchedule, check_count
+from .training import _with_bar, batch_order, check_positive, resolve_device
+
+try:
+    from sklearn.base import BaseEstimator, RegressorMixin
+    from sklearn.model_selection import train_test_split
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError('lai.sklearn needs scikit-learn: pip install "lai[sklearn]"') from error
+
+REPEATS = 3
+"""Networks of different initial weights that each λ is judged by where ``lam="auto"``."""
+
+
+class LaiRegressor(RegressorMixin, BaseEstimator):
+    r"""A multilayer perceptron trained with the Lai loss, as a scikit-learn estimator.
+
+    Inputs and target are standardised inside. Trains in float32 for float32 inputs, else in float64.
+
+    Parameters
+    ----------
+    hidden, activation
+        As in :class:`lai.MLP`.
+    lam : float, list, dict, "auto" or None
+        λ > 0: for all features, a list with one each, or a dict by the features' names (by their numbers where X has no
+        names), whose entry "others" is for those it does not name. "auto": see ``budget``. None is plain MSE or MAE.
+    lam_units : "raw" or "standardised"
+        The units of the slopes that λ is held against: the data's own, or standard deviations of the target per standard
+        deviation of the feature. A raw slope is the standardised one times s_y / s_x.
+    loss : dict, optional
+        ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`.
+    alpha, pretrain_epochs
+        As in :class:`lai.LaiSchedule`.
+    budget : dict, optional
+        For "auto": ``max_error``, ``max_slope``, ``features`` (numbers, or names) and ``lams`` of :func:`lai.choose_lam`,
+        which has a share ``validation_fraction`` of the rows to measure on; then the network is trained on all of them with
+        the λ found. Default: ``{"max_error": 0.01}``.
+    epochs, batch_size, lr
+        As in :func:`lai.fit`.
+    early_stopping : bool
+        Hold out a share ``validation_fraction`` of the rows; stop when their RMSE has not fallen by more than ``tol``, in
+        standard deviations of the target, for ``n_iter_no_change`` epochs since ``pretrain_epochs``; keep the best weights.
+    random_state : int, RandomState or None
+    verbose : bool
+        Show a progress bar (needs tqdm).
+    device : "auto", "cpu", "cuda" or a torch device
+        Where to train; the trained network lies on the CPU.
+
+    Attributes
+    ----------
+    module_ : Module
+        From inputs in units of ``lam_units`` to the standardised target.
+    lam_ : float, Tensor (d,) or None
+    choice_ : LamChoice
+        Only where ``lam="auto"``.
+    n_iter_, loss_curve_, validation_curve_
+        Epochs trained; the mean loss of each, of the standardised target; the RMSE of the rows held out (early stopping).
+    n_features_in_, feature_names_in_
+
+    Notes
+    -----
+    Where a batch is all rows, a whole-number weight is the same as so many copies of the row; in smaller batches it is so
+    in the mean. "auto" repeats rows about as often as their weights say.
+
+    Source: paper, section 5 for the training; the estimator is ours.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from lai.sklearn import LaiRegressor
+    >>> X = np.random.default_rng(0).random((200, 2))
+    >>> model = LaiRegressor(lam={0: 0.01, "others": 1.0}, random_state=0).fit(X, 3 * X[:, 0] + X[:, 1])
+    >>> model.slopes(X).shape
+    (200, 2)
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (64, 32),
+        *,
+        activation: str = "silu",
+        lam: Any = 1.0,
+        lam_units: str = "raw",
+        loss: dict[str, Any] | None = None,
+        alpha: float = 1.0,
+        pretrain_epochs: int = 0,
+        budget: dict[str, Any] | None = None,
+        epochs: int = 100,
+        batch_size: int = 128,
+        lr: float = 0.005,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        random_state: Any = None,
+        verbose: bool = False,
+        device: str | torch.device = "auto",
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.lam = lam
+        self.lam_units = lam_units
+        self.loss = loss
+        self.alpha = alpha
+        self.pretrain_epochs = pretrain_epochs
+        self.budget = budget
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.lr = lr
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.random_state = random_state
+        self.verbose = verbose
+        self.device = device
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LaiRegressor:
+        """Train on X (N, d) and y (N,), each row's loss times its weight (N,), of which only the ratios count."""
+        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
+        weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
+        kept = weight > 0
+        X, y, weight = X[kept], y[kept].astype(np.float64), weight[kept].astype(np.float64)
+        for name, least in (("epochs", 1), ("batch_size", 1), ("n_iter_no_change", 1)):
+            check_count(name, getattr(self, name), least=least)
+        check_positive("lr", self.lr)
+        check_choice("lam_units", self.lam_units, ("raw", "standardised"))
+        rng = check_random_state(self.random_state)
+        seed = int(rng.randint(2**31 - 1))
+        schedule = LaiSchedule(self.alpha, pretrain_epochs=self.pretrain_epochs, seed=seed)
+        self._x_scaler = StandardScaler().fit(X, sample_weight=weight)
+        self._y_scaler = StandardScaler().fit(y[:, None], sample_weight=weight)
+        # The target is standardised either way, so the unit of x alone decides in which units a slope comes out.
+        raw = self._x_scaler.scale_ / self._y_scaler.scale_
+        self._unit = (raw if self.lam_units == "raw" else np.ones_like(raw)).astype(X.dtype)
+        target = self._y_scaler.transform(y[:, None])[:, 0].astype(X.dtype)
+        where = resolve_device(self.device)
+        data = [torch.from_numpy(a).to(where) for a in (self._inputs(X), target, weight.astype(X.dtype))]
+        self.lam_ = self._choose(data, schedule, seed) if isinstance(self.lam, str) else self._by_feature(self.lam)
+        train, val = self._split(data, seed) if self.early_stopping else (data, None)
+        self._train(train, val, schedule, seed)
+        return self
+
+    def predict(self, X: Any) -> Any:
+        """The target's estimate (N,) for X (N, d)."""
+        with torch.no_grad():
+            x = self._checked(X)
+            output = self.module_(x).double().numpy()
+        return self._y_scaler.inverse_transform(output[:, None])[:, 0]
+
+    def slopes(self, X: Any) -> Any:
+        """k (N, d), in units of the target per unit of the feature, whatever ``lam_units`` is."""
+        x = self._checked(X)
+        k = value_and_input_gradient(self.module_, x, create_graph=False)[1].double().numpy()
+        return k * (self._unit * self._y_scaler.scale_ / self._x_scaler.scale_)
+
+    def _checked(self, X: Any) -> Tensor:
+        check_is_fitted(self)
+        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        return torch.from_numpy(self._inputs(X).astype(self._unit.dtype))
+
+    def _inputs(self, X: Any) -> Any:
+        return self._x_scaler.transform(X) * self._unit
+
+    def _columns(self) -> list[Any]:
+        return list(getattr(self, "feature_names_in_", range(self.n_features_in_)))
+
+    def _by_feature(self, lam: Any) -> Any:
+        """λ as a number or a tensor (d,); a dict is looked up by name."""
+        if lam is None:
+            return None
+        if isinstance(lam, dict):
+            columns = self._columns()
+            unknown = [name for name in lam if name not in columns and name != "others"]
+            missing = [name for name in columns if name not in lam and "others" not in lam]
+            if unknown or missing:
+                raise ValueError(
+                    f"lam = {lam!r}: must name every feature, or have an entry 'others', and no other than {columns}"
+                )
+            lam = [lam.get(name, lam.get("others")) for name in columns]
+        return check_lam(lam, n_features=self.n_features_in_)
+
+    def _network(self, seed: int) -> nn.Module:
+        unit = torch.from_numpy(self._unit)
+        mlp = MLP(self.n_features_in_, self.hidden, activation=self.activation, seed=seed)
+        return nn.Sequential(Standardize(torch.zeros_like(unit), unit), mlp).to(unit.dtype)
+
+    def _split(self, data: list[Tensor], seed: int) -> tuple[list[Tensor], list[Tensor]]:
+        parts = train_test_split(np.arange(len(data[0])), test_size=self.validation_fraction, random_state=seed)
+        train, val = ([t[torch.from_numpy(rows).to(t.device)] for t in data] for rows in parts)
+        return train, val
+
+    def _choose(self, data: list[Tensor], schedule: LaiSchedule, seed: int) -> Any:
+        check_choice("lam", self.lam, ("auto",))
+        budget, columns = dict(self.budget or {"max_error": 0.01}), self._columns()
+        if budget.get("features") is not None:
+            unknown = [name for name in budget["features"] if name not in columns]
+            if unknown:
+                raise ValueError(f"budget: features holds {unknown[0]!r}, which is not among {columns}")
+            budget["features"] = [columns.index(name) for name in budget["features"]]
+        train, val = (_repeated(*part) for part in self._split(data, seed))
+        self.choice_ = choose_lam(
+            [self._network(seed + i) for i in range(REPEATS)],
+            train,
+            val,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=seed,
+            schedule=schedule,
+            device=self.device,
+            **budget,
+            **(self.loss or {}),
+        )
+        return check_lam(self.choice_.lam)
+
+    def _train(self, train: list[Tensor], val: list[Tensor] | None, schedule: LaiSchedule, seed: int) -> None:
+        model = self._network(seed).to(train[0].device)
+        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
+        self.loss_curve_: list[float] = []
+        self.validation_curve_: list[float] = []
+        best, since, kept = inf, 0, model.state_dict()
+        for epoch in _with_bar(range(self.epochs), self.verbose):
+            self.loss_curve_.append(self._epoch(model, optimizer, train, schedule, epoch, seed))
+            if val is None:
+                continue
+            x, y, weight = val
+            with torch.no_grad():
+                error = float(((model(x) - y).square() * weight).sum() / weight.sum()) ** 0.5
+            self.validation_curve_.append(error)
+            if epoch < self.pretrain_epochs:
+                continue
+            since = 0 if error < best - self.tol else since + 1
+            if error < best:
+                best, kept = error, copy.deepcopy(model.state_dict())
+            if since >= self.n_iter_no_change:
+                break
+        self.n_iter_ = len(self.loss_curve_)
+        model.load_state_dict(kept)  # without early stopping it holds the current weights
+        self.module_ = model.cpu().eval()
+
+    def _epoch(
+        self, model: nn.Module, optimizer: Any, train: list[Tensor], schedule: LaiSchedule, epoch: int, seed: int
+    ) -> float:
+        """One epoch as :func:`lai.fit` goes through it, with weights; returns the mean loss."""
+        (x, y, weight), options = train, self.loss or {}
+        batches = batch_order(seed, epoch, len(x))[1].to(x.device).split(self.batch_size)
+        total = torch.zeros((), dtype=x.dtype, device=x.device)
+        for rows, lai in zip(batches, schedule.batches(epoch, len(batches)).tolist(), strict=True):
+            lai = lai and self.lam_ is not None
+            xb, yb = x[rows].requires_grad_(lai), y[rows]
+            output = model(xb)
+            if lai:
+                k = input_gradient(output, xb, create_graph=True)
+                losses = lai_loss(output, yb, k, lam=self.lam_, reduction="none", **options)
+            else:
+                losses = (output - yb).abs() if options.get("base") == "mae" else (output - yb).square()
+            loss = (losses * weight[rows]).mean() / weight.mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(rows)
+        if not torch.isfinite(total):
+            raise FloatingPointError(
+                f"the loss was not finite in epoch {epoch} (lam = {self.lam_}); try a smaller lr or a λ nearer to 1"
+            )
+        return float(total) / len(x)
+
+
+def _repeated(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """As many rows, each repeated about as often as its weight says; the same rows where the weights are equal."""
+    share = weight.double().cumsum(0) / weight.double().sum()
+    at = (torch.arange(len(x), device=x.device, dtype=torch.float64) + 0.5) / len(x)
+    rows = torch.searchsorted(share, at)
+    return x[rows], y[rows]
