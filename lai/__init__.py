@@ -5,7 +5,7 @@ Needs torch and numpy only.
 
 from .batchnorm import FixedStatistics, set_exact_statistics
 from .factor import check_lam, lai_factor
-from .gradient import assert_independent_samples, input_gradient, value_and_input_gradient
+from .gradient import WithSlopes, assert_independent_samples, input_gradient, value_and_input_gradient
 from .loss import LaiLoss, directional_losses, lai_loss
 from .metrics import output_variance, rmse, sensitivity
 from .models import MLP, Standardize
@@ -23,6 +23,7 @@ __all__ = [
     "LaiSchedule",
     "Standardize",
     "Sweep",
+    "WithSlopes",
     "assert_independent_samples",
     "check_lam",
     "curvature_penalty",
