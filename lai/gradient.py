@@ -109,7 +109,7 @@ def input_gradient(
         grads: Iterable[Tensor | None] = [None] * len(xs)
         # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
         if output.requires_grad:
-            with _explained(), _full_precision(output.device.type):
+            with explained(), _full_precision(output.device.type):
                 grads = torch.autograd.grad(
                     output, xs, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
                 )
@@ -204,7 +204,7 @@ def value_and_input_gradient(
     >>> value_and_input_gradient(torch.mul, (torch.ones(2), torch.full((2,), 3.0)), wrt=0, create_graph=False)
     (tensor([3., 3.]), tensor([3., 3.]))
     """
-    args, kwargs = _spread(inputs)
+    args, kwargs = spread(inputs)
     how = {"features": features, "scale": scale, "allow_unused": allow_unused}
     return _value_and_slopes(model, args, kwargs, wrt, create_graph, how)
 
@@ -298,7 +298,7 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     The Lai loss needs each sample's own slope. A model whose samples mix, such as one with BatchNorm in
     training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
 
-    The probe differentiates the first 16 outputs by every floating-point input, in the model's present mode. A
+    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the model's present mode. A
     Module is given the first 16 samples only, any other callable all of them, as it may hold tensors that belong
     to them. A Module's buffers, the random state and ``.grad`` are left as they were.
 
@@ -330,15 +330,16 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
         ...
     RuntimeError: samples are not independent: an output depends on another sample's input. ...
     """
+    wrt = None
     if isinstance(model, WithSlopes):
-        model = model.model
+        model, wrt = model.model, model.wrt
     if isinstance(model, nn.Module):
         inputs = each_tensor(lambda t: t[:16], inputs)
-    args, kwargs = _spread(inputs)
-    with _unchanged(model), torch.inference_mode(False), torch.enable_grad():
+    args, kwargs = spread(inputs)
+    with unchanged(model), torch.inference_mode(False), torch.enable_grad():
         every = {**dict(enumerate(args)), **kwargs}
-        every |= {place: every[place].clone().detach().requires_grad_() for place in _places(every, None)}
-        xs = tuple(every[place] for place in _places(every, None))
+        every |= {place: every[place].clone().detach().requires_grad_() for place in _places(every, wrt)}
+        xs = tuple(every[place] for place in _places(every, wrt))
         if xs[0].ndim == 0 or len(xs[0]) < 2:
             raise ValueError(f"inputs has shape {tuple(xs[0].shape)}: at least 2 samples are needed to compare")
         output = model(*[every[i] for i in range(len(args))], **{name: every[name] for name in kwargs})
@@ -378,7 +379,7 @@ def _others_matter(output: Tensor, xs: tuple[Tensor, ...], i: int) -> bool:
 
 
 @contextmanager
-def _unchanged(model: object) -> Iterator[None]:
+def unchanged(model: object) -> Iterator[None]:
     """Put buffers (running statistics) and random state back afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     before = [(m, n, b, b.detach().clone()) for m in modules for n, b in m._buffers.items() if b is not None]
@@ -411,7 +412,7 @@ def _graph_wanted(create_graph: bool | None) -> bool:
 # --- inputs -------------------------------------------------------------------------------------------------
 
 
-def _spread(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def spread(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments that the model is called with."""
     if isinstance(inputs, dict):
         return (), inputs
@@ -519,7 +520,7 @@ def _way_out(text: str) -> str:
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
     """Torch's errors that belong to second derivatives, with cause and remedy."""
     try:
         yield
