@@ -120,7 +120,7 @@ def input_gradient(
                 "give it the very tensor, as value_and_input_gradient does, or take zero slopes with allow_unused=True"
             )
         if create_graph and found:
-            _refuse_dead_ends(found, xs)
+            _refuse_dead_ends(found, xs, ones)
         return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, xs, strict=True)]
 
     return _all_slopes(pull, output, features, scale)
@@ -452,23 +452,17 @@ def _places(every: dict[Any, Any], wrt: Any, *, several: bool = True) -> list[An
 
 def _flat(features: Any) -> list[Any]:
     features = features.tolist() if hasattr(features, "tolist") else features
-    parts = [features] if isinstance(features, bool | int) else features
-    return [j for part in parts for j in ([part] if isinstance(part, bool | int) else _flat(part))]
+    return [j for part in features for j in _flat(part)] if isinstance(features, list | tuple | range) else [features]
 
 
 def _indices(features: Any, d: int) -> list[int]:
     """The chosen ones of ``d`` flattened features."""
     flat = _flat(features)
-    mask = all(isinstance(j, bool) for j in flat)
+    mask = bool(flat) and all(isinstance(j, bool) for j in flat)
     chosen = [j for j, on in enumerate(flat) if on] if mask else flat
-    if (
-        not chosen
-        or (mask and len(flat) != d)
-        or any(isinstance(j, bool) or not 0 <= j < d for j in chosen if not mask)
-    ):
-        raise ValueError(
-            f"features = {features}: must be indices from 0 to {d - 1}, or a mask of {d} with one that is on"
-        )
+    fits = len(flat) == d if mask else all(type(j) is int and 0 <= j < d for j in flat)
+    if not chosen or not fits:
+        raise ValueError(f"features = {flat}: must be indices from 0 to {d - 1}, or a mask of {d} with one that is on")
     return chosen
 
 
@@ -486,7 +480,7 @@ _WAYS_OUT = (
         "run the model under torch.backends.cudnn.flags(enabled=False)",
     ),
     (
-        r"CompiledFunctionBackward|aot_autograd",
+        r"CompiledFunctionBackward|aot_autograd|donated buffers",
         "a compiled model has no second derivative",
         "compile lai.WithSlopes(model), whose slopes are part of the program",
     ),
@@ -544,15 +538,17 @@ def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Nod
             waiting += [following for following, _ in node.next_functions]
 
 
-def _refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...]) -> None:
-    """Some errors of a second derivative would come in the loss's backward; others never, and it would be wrong.
+def _refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor) -> None:
+    """Raise where the slopes' second derivative would fail in the loss's backward, or would silently be left out.
 
-    The slopes are linear in the ones that were pulled back, which require a gradient. Where they do not depend on them,
-    a backward in between was cut off.
+    Slopes are linear in the ``ones`` that were pulled back: if they do not depend on them, a backward in between was cut.
     """
-    names = {node.name() for node in _nodes(slopes, xs)}
-    dead = any(name.endswith(("NotImplemented", "Error", "CompiledFunctionBackwardBackward")) for name in names)
-    if dead or not all(k.requires_grad for k in slopes):
+    names, whole = set(), False
+    for node in _nodes(slopes, xs):
+        name = node.name()
+        names.add(name)
+        whole |= name == "torch::autograd::AccumulateGrad" and node.variable is ones  # type: ignore[attr-defined]
+    if not whole or any(n.endswith(("NotImplemented", "Error", "CompiledFunctionBackwardBackward")) for n in names):
         raise RuntimeError(_way_out(" ".join(sorted(names))))
 
 
