@@ -107,7 +107,7 @@ def test_never_touches_grad() -> None:
 
 def test_an_output_that_does_not_depend_on_the_input_is_refused_or_has_zero_slopes() -> None:
     x, model = points().requires_grad_(), net()
-    for output in (model(x.detach()), torch.ones(7, dtype=D), torch.stack([x.sum(1), model(x.detach())[:, 0]], 1)):
+    for output in (model(x.detach()), torch.ones(7, dtype=D)):
         checks.refused(ValueError, "output does not depend on inputs", lai.input_gradient, output, x)
     assert (lai.input_gradient(model(x.detach()), x, allow_unused=True) == 0).all()
     both = lai.input_gradient(torch.stack([x.sum(1), model(x.detach())[:, 0]], 1), x, allow_unused=True)
