@@ -204,9 +204,8 @@ def value_and_input_gradient(
     >>> value_and_input_gradient(torch.mul, (torch.ones(2), torch.full((2,), 3.0)), wrt=0, create_graph=False)
     (tensor([3., 3.]), tensor([3., 3.]))
     """
-    args, kwargs = spread(inputs)
     how = {"features": features, "scale": scale, "allow_unused": allow_unused}
-    return _value_and_slopes(model, args, kwargs, wrt, create_graph, how)
+    return _value_and_slopes(model, arguments(inputs), wrt, create_graph, how)
 
 
 class WithSlopes(nn.Module):
@@ -258,28 +257,22 @@ class WithSlopes(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Outputs and slopes of ``model(*args, **kwargs)``."""
-        return _value_and_slopes(self.model, args, kwargs, self.wrt, None, self.how)
+        every: dict[Any, Any] = dict(enumerate(args))
+        return _value_and_slopes(self.model, every | kwargs, self.wrt, None, self.how)
 
 
 def _value_and_slopes(
-    model: Callable[..., Tensor],
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    wrt: Any,
-    create_graph: bool | None,
-    how: dict[str, Any],
+    model: Callable[..., Tensor], every: dict[Any, Any], wrt: Any, create_graph: bool | None, how: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
     create_graph = _graph_wanted(create_graph)
-    every = {**dict(enumerate(args)), **kwargs}
     places = _places(every, wrt, several=False)
 
-    def call(*xs: Tensor) -> Tensor:
-        now = {**every, **dict(zip(places, xs, strict=True))}
-        return model(*[now[i] for i in range(len(args))], **{name: now[name] for name in kwargs})
+    def of_chosen(*xs: Tensor) -> Tensor:
+        return call(model, every | dict(zip(places, xs, strict=True)))
 
     xs = tuple(every[place] for place in places)
     if _traced():
-        output, pull = torch.func.vjp(call, *xs)
+        output, pull = torch.func.vjp(of_chosen, *xs)  # type: ignore[misc]
         k = _all_slopes(pull, output, how["features"], how["scale"])
     else:
         with torch.inference_mode(False), torch.enable_grad():
@@ -287,7 +280,7 @@ def _value_and_slopes(
             xs = tuple(every[place] for place in places)
             # Fresh leaves, so that the caller's tensors stay as they are.
             xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
-            output = call(*xs)
+            output = of_chosen(*xs)
             k = input_gradient(output, xs, create_graph=create_graph, **how)
     return (output, k) if create_graph else (output.detach(), k.detach())
 
@@ -335,14 +328,13 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
         model, wrt = model.model, model.wrt
     if isinstance(model, nn.Module):
         inputs = each_tensor(lambda t: t[:16], inputs)
-    args, kwargs = spread(inputs)
+    every = arguments(inputs)
     with unchanged(model), torch.inference_mode(False), torch.enable_grad():
-        every = {**dict(enumerate(args)), **kwargs}
         every |= {place: every[place].clone().detach().requires_grad_() for place in _places(every, wrt)}
         xs = tuple(every[place] for place in _places(every, wrt))
         if xs[0].ndim == 0 or len(xs[0]) < 2:
             raise ValueError(f"inputs has shape {tuple(xs[0].shape)}: at least 2 samples are needed to compare")
-        output = model(*[every[i] for i in range(len(args))], **{name: every[name] for name in kwargs})
+        output = call(model, every)
         if output.ndim == 0 or output.shape[0] != len(xs[0]):
             raise ValueError(f"the model returned shape {tuple(output.shape)} for a batch of {len(xs[0])}")
         mixed = output.requires_grad and any(_others_matter(output, xs, i) for i in range(min(16, len(output))))
@@ -412,11 +404,17 @@ def _graph_wanted(create_graph: bool | None) -> bool:
 # --- inputs -------------------------------------------------------------------------------------------------
 
 
-def spread(inputs: Inputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The positional and the keyword arguments that the model is called with."""
+def arguments(inputs: Inputs) -> dict[Any, Any]:
+    """What the model is called with: positional arguments by their number, keyword arguments by their name."""
     if isinstance(inputs, dict):
-        return (), inputs
-    return (tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)), {}
+        return dict(inputs)
+    return dict(enumerate(inputs if isinstance(inputs, tuple | list) else (inputs,)))
+
+
+def call(model: Callable[..., Any], every: dict[Any, Any]) -> Any:
+    """The model's output for these :func:`arguments`."""
+    named = {n: t for n, t in every.items() if isinstance(n, str)}
+    return model(*(t for n, t in every.items() if n not in named), **named)
 
 
 def each_tensor(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
@@ -528,11 +526,11 @@ def explained() -> Iterator[None]:
 
 def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Node]:
     """The graph of ``tensors``, as far as that of ``until``."""
-    seen: set[Node | None] = {None, *(t.grad_fn for t in until)}
+    seen = {t.grad_fn for t in until}
     waiting = [t.grad_fn for t in tensors]
     while waiting:
         node = waiting.pop()
-        if node not in seen:
+        if node is not None and node not in seen:
             seen.add(node)
             yield node
             waiting += [following for following, _ in node.next_functions]

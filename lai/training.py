@@ -14,11 +14,12 @@ from .factor import BASES, check_choice, compute_dtype
 from .gradient import (
     Inputs,
     WithSlopes,
+    arguments,
     assert_independent_samples,
+    call,
     check_flag,
     each_tensor,
     explained,
-    spread,
     unchanged,
 )
 from .metrics import rmse
@@ -137,7 +138,7 @@ def fit(
         criterion.to(where)
     inner = getattr(model, "_orig_mod", model)  # of a compiled model
     sloped = model if isinstance(inner, WithSlopes) else WithSlopes(model)
-    whole = _Called(sloped.model)
+    whole = _Called(sloped.model)  # type: ignore[arg-type]
     optimizer = _optimizer(model, optimizer, lr, scheduler)
     model.train()
     starts = batch_starts(len(y), batch_size, drop_last=drop_last)
@@ -230,8 +231,7 @@ class _Called(nn.Module):
         self.model = model
 
     def forward(self, x: Inputs) -> Tensor:
-        args, kwargs = spread(x)
-        return self.model(*args, **kwargs)
+        return call(self.model, arguments(x))
 
 
 def _rows(x: Any, rows: Any) -> Any:
@@ -275,7 +275,7 @@ def _batch_loss(
         rest = torch.ones(len(y), dtype=torch.bool)
         rest[chosen] = False
         inside, outside = chosen.to(y.device), rest.nonzero().flatten().to(y.device)
-        lai, k = _lai_batch(sloped, *_rows((x, y), inside), criterion)
+        lai, k = _lai_batch(sloped, _rows(x, inside), y[inside], criterion)
         other = plain(whole(_rows(x, outside)), y[outside])
         share = len(chosen) / len(y)
         loss = share * lai + (1 - share) * other
@@ -285,8 +285,7 @@ def _batch_loss(
 
 
 def _lai_batch(sloped: nn.Module, x: Inputs, y: Tensor, criterion: Criterion) -> tuple[Tensor, Tensor]:
-    args, kwargs = spread(x)
-    output, k = sloped(*args, **kwargs)
+    output, k = call(sloped, arguments(x))
     return criterion(output, y, k), k.detach()
 
 
@@ -309,7 +308,7 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
         x, y = data
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a pair of tensors (x, y)") from None
-    parts = _parts(x) if several else [x]
+    parts = [*arguments(x).values()] if several else [x]
     if not parts or not all(isinstance(t, Tensor) for t in (*parts, y)):
         kinds = ", ".join(type(t).__name__ for t in parts)
         raise TypeError(f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}")
@@ -320,11 +319,6 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
         if not torch.isfinite(t).all():
             raise ValueError(f"{name}: {part} holds NaN or infinity; clean the data first")
     return each_tensor(lambda t: t.detach(), (x, y))
-
-
-def _parts(x: Any) -> list[Any]:
-    args, kwargs = spread(x)
-    return [*args, *kwargs.values()]
 
 
 def _check_criterion(
@@ -383,11 +377,11 @@ def _rehearse(
     """A batch of ``n`` of everything that training will do, so that what cannot work fails before anything is trained."""
     parameters = list(sloped.parameters())
     gradients = [p.grad for p in parameters]
-    shapes = [str(tuple(t.shape[1:])) for t in _parts(x)]
+    shapes = [str(tuple(t.shape[1:])) for t in arguments(x).values()]
     try:
         with unchanged(sloped):
             for name, (inputs, target) in {"train": (x, y), **({} if val is None else {"val": val})}.items():
-                found = [str(tuple(t.shape[1:])) for t in _parts(inputs)]
+                found = [str(tuple(t.shape[1:])) for t in arguments(inputs).values()]
                 if found != shapes:
                     raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(shapes)})")
                 shape = whole(_rows(inputs, slice(n))).shape

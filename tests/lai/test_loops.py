@@ -71,7 +71,8 @@ def largest_error(kind: str, rank: int) -> float:
     sloped = wrapped if inside == "with" else lambda x: lai.value_and_input_gradient(wrapped, x)
     worst = 0.0
     for _ in range(2):
-        m.zero_grad(), alone.zero_grad()
+        m.zero_grad()
+        alone.zero_grad()
         for part in range(2 if method == "no_sync" else 1):
             rows = slice(rank, None, 2) if method != "no_sync" else slice(rank + 2 * part, None, 4)
             with wrapped.no_sync() if method == "no_sync" and part == 0 else nullcontext():
