@@ -6,7 +6,7 @@ Needs torch and numpy only.
 from .batchnorm import FixedStatistics, set_exact_statistics
 from .choose import LamChoice, choose_lam
 from .factor import check_lam, lai_factor
-from .gradient import assert_independent_samples, input_gradient, value_and_input_gradient
+from .gradient import WithSlopes, assert_independent_samples, input_gradient, value_and_input_gradient
 from .loss import LaiLoss, directional_losses, lai_loss
 from .metrics import output_variance, rmse, sensitivity
 from .models import MLP, Standardize
@@ -25,6 +25,7 @@ __all__ = [
     "LamChoice",
     "Standardize",
     "Sweep",
+    "WithSlopes",
     "assert_independent_samples",
     "check_lam",
     "choose_lam",

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
+
+from .factor import compute_dtype
+
+Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
+"""What a model is called with: a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
 
 
-def input_gradient(output: Tensor, inputs: Tensor, *, create_graph: bool | None = None) -> Tensor:
+def input_gradient(
+    output: Tensor,
+    inputs: Tensor | tuple[Tensor, ...],
+    *,
+    create_graph: bool | None = None,
+    features: Any = None,
+    scale: Any = None,
+    allow_unused: bool = False,
+) -> Tensor:
     r"""The derivative of every sample's output by that sample's input.
 
     One backward pass serves the whole batch: the outputs are summed, and since sample i's output depends on
@@ -21,25 +37,38 @@ def input_gradient(output: Tensor, inputs: Tensor, *, create_graph: bool | None 
     ----------
     output : Tensor (N,), (N, 1) or (N, M)
         What the model returned for ``inputs``, with its graph.
-    inputs : Tensor (N, *features)
-        What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched.
+    inputs : Tensor (N, \*features), or a tuple of them
+        What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched. The slopes of a
+        tuple are flattened and stand side by side, (N, d).
     create_graph
-        Whether the result can be differentiated again, as training on it needs. Default: whether gradients
-        are on (``torch.is_grad_enabled()``), so the result is plain under ``no_grad``.
+        Whether the result can be differentiated again, as training on it needs. By default it can; where gradients
+        are off, but the output has a graph, it has to be said.
+    features : sequence of int, or bool mask of the shape of the features, optional
+        The features whose slopes are wanted, counted in the flattened features: the result is (N, n_chosen).
+    scale : float or torch.amp.GradScaler, optional
+        The output's gradient is multiplied by it on its way to the input, and the slopes are divided by it, so that
+        float16 neither overflows (65,504) nor underflows in between. The slopes are then float32 or wider.
+    allow_unused
+        Take a slope of zero where the output does not depend on ``inputs``.
 
     Returns
     -------
     Tensor
         (N, \*features) for (N,) and (N, 1), (N, M, \*features) for M outputs, one pass each; in units of the
-        output per unit of the input. Zero where the output does not depend on the input.
+        output per unit of the input. No samples have no slopes: (0, \*features).
 
     Raises
     ------
     ValueError
-        If the batch sizes differ, ``inputs`` does not require gradients, or no graph was recorded because
-        the output was computed under ``no_grad``.
+        If the batch sizes differ, ``inputs`` does not require gradients, or the output does not depend on it.
+    RuntimeError
+        If the slopes are to be trained on, but the model holds what cannot be differentiated twice or is wrapped so
+        that its gradients would be wrong; says what to do.
+    FloatingPointError
+        If float16 slopes overflow while the output is finite. With a GradScaler that is its own affair: it skips the step.
 
-    Source: paper, section 3 (k as the tangent's slope) and section 3.2 (one slope per direction).
+    Source: paper, section 3 (k as the tangent's slope) and section 3.2 (one slope per direction); ``scale`` is torch's
+    recipe for gradient penalties under automatic mixed precision.
 
     Examples
     --------
@@ -50,64 +79,121 @@ def input_gradient(output: Tensor, inputs: Tensor, *, create_graph: bool | None 
     tensor([[2., 5.],
             [6., 5.]])
     """
-    if not isinstance(output, Tensor) or not isinstance(inputs, Tensor):
-        raise TypeError(f"output and inputs must be tensors, not {type(output).__name__} and {type(inputs).__name__}")
-    if inputs.ndim == 0 or output.ndim == 0 or output.shape[0] != inputs.shape[0]:
-        raise ValueError(
-            f"output has shape {tuple(output.shape)} and inputs {tuple(inputs.shape)}: "
-            "both must begin with the same batch size N"
-        )
-    if output.ndim > 2 or output.shape[1:] == (0,):
-        raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M)")
-    if not inputs.requires_grad:
-        raise ValueError(
-            "inputs.requires_grad is False: call inputs.requires_grad_() before the model, "
-            "or use value_and_input_gradient(model, inputs)"
-        )
-    if output.ndim == 2 and output.shape[1] != 1:
-        columns = [input_gradient(c, inputs, create_graph=create_graph) for c in output.unbind(1)]
-        return torch.stack(columns, dim=1)
-    if create_graph is None:
-        create_graph = torch.is_grad_enabled()
-    if not output.requires_grad:
-        if not torch.is_grad_enabled():
+    xs = inputs if isinstance(inputs, tuple) else (inputs,)
+    if not isinstance(output, Tensor) or not xs or not all(isinstance(x, Tensor) for x in xs):
+        kinds = ", ".join(type(x).__name__ for x in xs)
+        raise TypeError(f"output and inputs must be tensors, not {type(output).__name__} and {kinds}")
+    for x in xs:
+        if x.ndim == 0 or output.ndim == 0 or output.shape[0] != x.shape[0]:
             raise ValueError(
-                "output carries no graph: it was computed under no_grad or inference_mode; "
-                "use value_and_input_gradient(model, inputs), which works there"
+                f"output has shape {tuple(output.shape)} and inputs {tuple(x.shape)}: "
+                "both must begin with the same batch size N"
             )
-        warnings.warn("output carries no graph: its gradient by the inputs is zero", stacklevel=2)
-        return torch.zeros_like(inputs)
-    # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
-    (grad,) = torch.autograd.grad(
-        output,
-        inputs,
-        grad_outputs=torch.ones_like(output),
-        create_graph=create_graph,
-        retain_graph=True,
-        allow_unused=True,
-    )
-    return torch.zeros_like(inputs) if grad is None else grad
+        if not x.requires_grad:
+            raise ValueError(
+                "inputs.requires_grad is False: call inputs.requires_grad_() before the model, "
+                "or use value_and_input_gradient(model, inputs)"
+            )
+    check_flag("allow_unused", allow_unused)
+    if create_graph is None and output.requires_grad and not torch.is_grad_enabled():
+        raise ValueError(
+            "create_graph = None: gradients are off, but output was computed with them; "
+            "say True to train on the slopes, or False to look at them"
+        )
+    create_graph = _graph_wanted(create_graph)
+    if _distributed() and output.requires_grad and create_graph:
+        _refuse_wrappers(output, xs)
+
+    def pull(ones: Tensor) -> list[Tensor]:
+        ones.requires_grad_(create_graph)
+        grads: Iterable[Tensor | None] = [None] * len(xs)
+        # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
+        if output.requires_grad:
+            with explained(), _full_precision(output.device.type):
+                grads = torch.autograd.grad(
+                    output, xs, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
+                )
+        found = [g for g in grads if g is not None]
+        if len(found) < len(xs) and not allow_unused:
+            raise ValueError(
+                "output does not depend on inputs: the model was given another tensor, detaches it, or ran under no_grad; "
+                "give it the very tensor, as value_and_input_gradient does, or take zero slopes with allow_unused=True"
+            )
+        if create_graph and found:
+            _refuse_dead_ends(found, xs, ones)
+        return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, xs, strict=True)]
+
+    return _all_slopes(pull, output, features, scale)
+
+
+def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, features: Any, scale: Any) -> Tensor:
+    """The slopes of all columns of ``output``, where ``pull`` takes the output's gradient to those of the inputs."""
+    if output.ndim not in (1, 2) or output.shape[1:] == (0,):
+        raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M)")
+    by = 1.0 if scale is None else scale.get_scale() if hasattr(scale, "get_scale") else scale
+    if isinstance(by, bool) or not isinstance(by, int | float) or not 0 < by < math.inf:
+        raise ValueError(f"scale = {scale!r}: must be a number greater than 0 or a torch.amp.GradScaler")
+    columns = []
+    for m in range(output.shape[1] if output.ndim == 2 else 1):
+        ones = torch.full_like(output, by, requires_grad=False)
+        if output.ndim == 2 and output.shape[1] > 1:
+            ones = torch.zeros_like(output, requires_grad=False)
+            ones[:, m] = by
+        parts = list(pull(ones))
+        k = parts[0] if len(parts) == 1 else torch.cat([g.reshape(len(g), g[:1].numel()) for g in parts], 1)
+        if features is not None:
+            k = k.reshape(len(k), k[:1].numel())[:, _indices(features, k.shape[1:].numel())]
+        columns.append(k if scale is None else k.to(compute_dtype(k)) / by)
+    k = columns[0] if len(columns) == 1 else torch.stack(columns, 1)
+    if not hasattr(scale, "get_scale") and torch.float16 in (output.dtype, parts[0].dtype) and not _traced():
+        if torch.isfinite(output).all() and not torch.isfinite(k).all():
+            raise FloatingPointError(
+                f"scale = {scale}: the slopes leave float16, whose largest number is 65504, on their way to the input; "
+                "give a smaller scale or the GradScaler as scale, or use bfloat16"
+            )
+    return k
 
 
 def value_and_input_gradient(
-    model: Callable[[Tensor], Tensor], inputs: Tensor, *, create_graph: bool | None = None
+    model: Callable[..., Tensor],
+    inputs: Inputs,
+    *,
+    wrt: Any = None,
+    create_graph: bool | None = None,
+    features: Any = None,
+    scale: Any = None,
+    allow_unused: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """The model's output and its input gradient, wherever it is called.
+    r"""The model's output and its input gradient, wherever it is called.
 
     Works under ``no_grad`` and ``inference_mode``, leaves ``inputs`` as it was (its ``requires_grad`` and
-    ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``.
+    ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``. Inside ``torch.compile`` and the
+    transforms of ``torch.func`` it is part of the program; there, an output that does not depend on the input has
+    slopes of zero, whatever ``allow_unused`` says.
 
     Parameters
     ----------
-    model : callable from (N, *features) to (N,), (N, 1) or (N, M)
-    inputs : Tensor (N, *features)
+    model : callable from (N, \*features) to (N,), (N, 1) or (N, M)
+    inputs : Tensor (N, \*features), tuple or dict
+        A tuple is ``model(*inputs)``, a dict ``model(**inputs)``; other entries may be anything.
+    wrt : int or str, or a sequence of them, optional
+        Whose slopes are wanted: places in the tuple, or keys of the dict. Default: the one floating-point tensor.
     create_graph
-        As in :func:`input_gradient`. If false, both results are detached.
+        As in :func:`input_gradient`; by default whether gradients are on. If false, both results are detached.
+    features, scale, allow_unused
+        As in :func:`input_gradient`.
 
     Returns
     -------
     output, grad : Tensor, Tensor
         Shapes as in :func:`input_gradient`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a ``wrt`` that is missing among several floating-point tensors, is not there or has no slope.
+    ValueError, RuntimeError, FloatingPointError
+        As :func:`input_gradient`.
 
     Examples
     --------
@@ -115,31 +201,105 @@ def value_and_input_gradient(
     >>> with torch.inference_mode():
     ...     value_and_input_gradient(torch.sin, torch.zeros(2))
     (tensor([0., 0.]), tensor([1., 1.]))
+    >>> value_and_input_gradient(torch.mul, (torch.ones(2), torch.full((2,), 3.0)), wrt=0, create_graph=False)
+    (tensor([3., 3.]), tensor([3., 3.]))
     """
-    if create_graph is None:
-        create_graph = torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
-        x = inputs.clone() if inputs.is_inference() else inputs
-        if not (create_graph and x.requires_grad):  # a fresh leaf, so that the caller's tensor stays as it is
-            x = x.detach().requires_grad_()
-        output = model(x)
-        grad = input_gradient(output, x, create_graph=create_graph)
-    return (output, grad) if create_graph else (output.detach(), grad.detach())
+    how = {"features": features, "scale": scale, "allow_unused": allow_unused}
+    return _value_and_slopes(model, arguments(inputs), wrt, create_graph, how)
 
 
-def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
-    """Raise if one sample's output depends on another sample's input.
+class WithSlopes(nn.Module):
+    r"""A model that returns its slopes beside its outputs, to be wrapped or compiled as one.
+
+    What wraps a model to train it (DistributedDataParallel, FSDP's ``fully_shard`` on the whole, ``torch.compile``)
+    then has the slopes inside, and its gradients are those of the unwrapped model; around the bare model the slopes
+    would be taken through the wrapper. :func:`lai.fit` takes it too, where ``wrt`` or ``features`` are to be said.
+
+    Parameters
+    ----------
+    model : Module to (N,), (N, 1) or (N, M)
+        Trained in place.
+    wrt, features, scale, allow_unused
+        As in :func:`value_and_input_gradient`.
+
+    Notes
+    -----
+    Sharding layer by layer inside it is refused: FSDP frees a layer's weights before the second derivative needs them.
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> import torch, lai
+    >>> sloped = WithSlopes(lai.MLP(2, (8,), seed=0))
+    >>> y_hat, k = sloped(torch.ones(4, 2))
+    >>> y_hat.shape, k.shape
+    (torch.Size([4]), torch.Size([4, 2]))
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        wrt: Any = None,
+        features: Any = None,
+        scale: Any = None,
+        allow_unused: bool = False,
+    ) -> None:
+        super().__init__()
+        check_flag("allow_unused", allow_unused)
+        self.model, self.wrt = model, wrt
+        self.how = {
+            "features": None if features is None else _flat(features),
+            "scale": scale,
+            "allow_unused": allow_unused,
+        }
+
+    def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        """Outputs and slopes of ``model(*args, **kwargs)``."""
+        every: dict[Any, Any] = dict(enumerate(args))
+        return _value_and_slopes(self.model, every | kwargs, self.wrt, None, self.how)
+
+
+def _value_and_slopes(
+    model: Callable[..., Tensor], every: dict[Any, Any], wrt: Any, create_graph: bool | None, how: dict[str, Any]
+) -> tuple[Tensor, Tensor]:
+    create_graph = _graph_wanted(create_graph)
+    places = _places(every, wrt, several=False)
+
+    def of_chosen(*xs: Tensor) -> Tensor:
+        return call(model, every | dict(zip(places, xs, strict=True)))
+
+    xs = tuple(every[place] for place in places)
+    if _traced():
+        output, pull = torch.func.vjp(of_chosen, *xs)  # type: ignore[misc]
+        k = _all_slopes(pull, output, how["features"], how["scale"])
+    else:
+        with torch.inference_mode(False), torch.enable_grad():
+            every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
+            xs = tuple(every[place] for place in places)
+            # Fresh leaves, so that the caller's tensors stay as they are.
+            xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
+            output = of_chosen(*xs)
+            k = input_gradient(output, xs, create_graph=create_graph, **how)
+    return (output, k) if create_graph else (output.detach(), k.detach())
+
+
+def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> None:
+    r"""Raise if one sample's output depends on another sample's input.
 
     The Lai loss needs each sample's own slope. A model whose samples mix, such as one with BatchNorm in
     training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
 
-    The probe differentiates every output by every input (N backward passes; at most the first 16 samples
-    are used) in the model's present mode. Buffers, random state and ``.grad`` are left as they were.
+    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the model's present mode. A
+    Module is given the first 16 samples only, any other callable all of them, as it may hold tensors that belong
+    to them. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters
     ----------
-    model : Module from (N, *features) to (N,), (N, 1) or (N, M)
-    inputs : Tensor (N, *features), N >= 2
+    model : callable from (N, \*features) to (N,), (N, 1) or (N, M)
+    inputs : Tensor (N, \*features), tuple or dict
+        As in :func:`value_and_input_gradient`; N >= 2.
 
     Raises
     ------
@@ -163,19 +323,26 @@ def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
         ...
     RuntimeError: samples are not independent: an output depends on another sample's input. ...
     """
-    if inputs.ndim == 0 or inputs.shape[0] < 2:
-        raise ValueError(f"inputs has shape {tuple(inputs.shape)}: at least 2 samples are needed to compare")
-    with _unchanged(model, inputs.device), torch.inference_mode(False), torch.enable_grad():
-        x = inputs[:16].clone().detach().requires_grad_()
-        output = model(x)
-        if output.ndim == 0 or output.shape[0] != x.shape[0]:
-            raise ValueError(f"the model returned shape {tuple(output.shape)} for a batch of {x.shape[0]}")
-        mixed = output.requires_grad and any(_others_matter(output, x, i) for i in range(x.shape[0]))
+    wrt = None
+    if isinstance(model, WithSlopes):
+        model, wrt = model.model, model.wrt
+    if isinstance(model, nn.Module):
+        inputs = each_tensor(lambda t: t[:16], inputs)
+    every = arguments(inputs)
+    with unchanged(model), torch.inference_mode(False), torch.enable_grad():
+        every |= {place: every[place].clone().detach().requires_grad_() for place in _places(every, wrt)}
+        xs = tuple(every[place] for place in _places(every, wrt))
+        if xs[0].ndim == 0 or len(xs[0]) < 2:
+            raise ValueError(f"inputs has shape {tuple(xs[0].shape)}: at least 2 samples are needed to compare")
+        output = call(model, every)
+        if output.ndim == 0 or output.shape[0] != len(xs[0]):
+            raise ValueError(f"the model returned shape {tuple(output.shape)} for a batch of {len(xs[0])}")
+        mixed = output.requires_grad and any(_others_matter(output, xs, i) for i in range(min(16, len(output))))
     if not mixed:
         return
     norms = [
         f"{name or 'model'} ({type(m).__name__})"
-        for name, m in model.named_modules()
+        for name, m in (model.named_modules() if isinstance(model, nn.Module) else ())
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
     ]
     cause = f" BatchNorm in training mode: {', '.join(norms)}." if norms else ""
@@ -191,28 +358,217 @@ def assert_independent_samples(model: nn.Module, inputs: Tensor) -> None:
     )
 
 
-def _others_matter(output: Tensor, x: Tensor, i: int) -> bool:
-    (grad,) = torch.autograd.grad(output[i].sum(), x, retain_graph=True, allow_unused=True)
-    if grad is None:
-        return False
+def _others_matter(output: Tensor, xs: tuple[Tensor, ...], i: int) -> bool:
+    grads = torch.autograd.grad(output[i].sum(), xs, retain_graph=True, allow_unused=True)
     # Exactly zero where samples stand alone: row j then receives nothing but products with zero.
-    others = torch.cat([grad[:i], grad[i + 1 :]])
-    if not torch.isfinite(others).all():
+    others = [part for g in grads if g is not None for part in (g[:i], g[i + 1 :])]
+    if not all(torch.isfinite(part).all() for part in others):
         raise ValueError(
             "the model's slope is not finite on these inputs, so whether samples are independent cannot be told; "
             "look for a square root, logarithm or division at zero"
         )
-    return bool((others != 0).any())
+    return any(bool((part != 0).any()) for part in others)
 
 
 @contextmanager
-def _unchanged(model: nn.Module, device: torch.device) -> Iterator[None]:
+def unchanged(model: object) -> Iterator[None]:
     """Put buffers (running statistics) and random state back afterwards."""
-    before = [(b, b.detach().clone()) for b in model.buffers()]
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    modules = list(model.modules()) if isinstance(model, nn.Module) else []
+    before = [(m, n, b, b.detach().clone()) for m in modules for n, b in m._buffers.items() if b is not None]
+    cuda = {t.device for _, _, t, _ in before} | {
+        p.device for m in modules for p in m._parameters.values() if p is not None
+    }
+    with torch.random.fork_rng(devices=[d for d in cuda if d.type == "cuda"]):
         try:
             yield
         finally:
             with torch.no_grad():
-                for buffer, value in before:
+                for module, name, buffer, value in before:
+                    module._buffers[name] = buffer
                     buffer.copy_(value)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ``TypeError`` unless ``value`` is True or False: "no" would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} = {value!r}: must be True or False")
+
+
+def _graph_wanted(create_graph: bool | None) -> bool:
+    if create_graph is None:
+        return torch.is_grad_enabled()
+    check_flag("create_graph", create_graph)
+    return create_graph
+
+
+# --- inputs -------------------------------------------------------------------------------------------------
+
+
+def arguments(inputs: Inputs) -> dict[Any, Any]:
+    """What the model is called with: positional arguments by their number, keyword arguments by their name."""
+    if isinstance(inputs, dict):
+        return dict(inputs)
+    return dict(enumerate(inputs if isinstance(inputs, tuple | list) else (inputs,)))
+
+
+def call(model: Callable[..., Any], every: dict[Any, Any]) -> Any:
+    """The model's output for these :func:`arguments`."""
+    named = {n: t for n, t in every.items() if isinstance(n, str)}
+    return model(*(t for n, t in every.items() if n not in named), **named)
+
+
+def each_tensor(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
+    """``inputs`` with ``function`` of every tensor in place of it."""
+    if isinstance(inputs, dict):
+        return {name: each_tensor(function, t) for name, t in inputs.items()}
+    if isinstance(inputs, tuple | list):
+        return tuple(each_tensor(function, t) for t in inputs)
+    return function(inputs) if isinstance(inputs, Tensor) else inputs
+
+
+def _places(every: dict[Any, Any], wrt: Any, *, several: bool = True) -> list[Any]:
+    """Where in the arguments the tensors are whose slopes are wanted."""
+    real = [place for place, t in every.items() if isinstance(t, Tensor) and t.dtype.is_floating_point]
+    if wrt is not None:
+        places = list(wrt) if isinstance(wrt, tuple | list) else [wrt]
+        for place in places:
+            if place not in every:
+                raise ValueError(f"wrt = {place!r}: the inputs are {', '.join(map(repr, every))}")
+            if place not in real:
+                about = getattr(every[place], "dtype", type(every[place]).__name__)
+                raise TypeError(f"wrt = {place!r}: that input is {about}; only floating-point tensors have slopes")
+        real = places
+    if not real:
+        kinds = ", ".join(str(getattr(t, "dtype", type(t).__name__)) for t in every.values())
+        raise TypeError(f"inputs are of {kinds}: slopes need a floating-point tensor")
+    if wrt is None and len(real) > 1 and not several:
+        raise ValueError(
+            f"wrt = None: inputs {', '.join(map(repr, real))} are floating point; say whose slopes are wanted"
+        )
+    return real
+
+
+def _flat(features: Any) -> list[Any]:
+    features = features.tolist() if hasattr(features, "tolist") else features
+    return [j for part in features for j in _flat(part)] if isinstance(features, list | tuple | range) else [features]
+
+
+def _indices(features: Any, d: int) -> list[int]:
+    """The chosen ones of ``d`` flattened features."""
+    flat = _flat(features)
+    mask = bool(flat) and all(isinstance(j, bool) for j in flat)
+    chosen = [j for j, on in enumerate(flat) if on] if mask else flat
+    fits = len(flat) == d if mask else all(type(j) is int and 0 <= j < d for j in flat)
+    if not chosen or not fits:
+        raise ValueError(f"features = {flat}: must be indices from 0 to {d - 1}, or a mask of {d} with one that is on")
+    return chosen
+
+
+# --- what stands in the way ---------------------------------------------------------------------------------
+
+_WAYS_OUT = (
+    (
+        r"(?i)scaled_?dot_?product|_attention",
+        "fused attention has no second derivative",
+        "run the model under torch.nn.attention.sdpa_kernel(SDPBackend.MATH)",
+    ),
+    (
+        r"(?i)cudnn_?rnn",
+        "cuDNN's recurrent layers have no second derivative",
+        "run the model under torch.backends.cudnn.flags(enabled=False)",
+    ),
+    (
+        r"CompiledFunctionBackward|aot_autograd|donated buffers",
+        "a compiled model has no second derivative",
+        "compile lai.WithSlopes(model), whose slopes are part of the program",
+    ),
+    (
+        r"use_reentrant|[Cc]heckpoint",
+        "reentrant checkpointing gives no gradient by the input",
+        "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
+    ),
+    (
+        r"_DDPSinkBackward",
+        "DistributedDataParallel(static_graph=True) takes the slopes' pass for the step's and averages no gradients",
+        "wrap lai.WithSlopes(model) instead, which returns outputs and slopes",
+    ),
+    (
+        r"RegisterPostBackwardFunction",
+        "FSDP frees a sharded layer's weights before the second derivative needs them",
+        "call fully_shard on lai.WithSlopes(model) as a whole and on no layer inside",
+    ),
+    (
+        r"NotImplemented|Error|is not implemented|once_differentiable|$",
+        "the model holds an operation without a second derivative",
+        "write it in differentiable operations, or give its backward a derivative of its own",
+    ),
+)
+"""What autograd's nodes or errors say, why it cannot be trained on, and what to do."""
+
+
+def _way_out(text: str) -> str:
+    cause, remedy = next((c, r) for pattern, c, r in _WAYS_OUT if re.search(pattern, text))
+    return f"the slopes cannot be trained on: {cause}; {remedy}"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Torch's errors that belong to second derivatives, with cause and remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(
+            re.search(pattern[:-2] if pattern.endswith("|$") else pattern, str(error)) for pattern, _, _ in _WAYS_OUT
+        ):
+            raise RuntimeError(_way_out(str(error))) from error
+        raise
+
+
+def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Node]:
+    """The graph of ``tensors``, as far as that of ``until``."""
+    seen = {t.grad_fn for t in until}
+    waiting = [t.grad_fn for t in tensors]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [following for following, _ in node.next_functions]
+
+
+def _refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor) -> None:
+    """Raise where the slopes' second derivative would fail in the loss's backward, or would silently be left out.
+
+    Slopes are linear in the ``ones`` that were pulled back: if they do not depend on them, a backward in between was cut.
+    """
+    names, whole = set(), False
+    for node in _nodes(slopes, xs):
+        name = node.name()
+        names.add(name)
+        whole |= name == "torch::autograd::AccumulateGrad" and node.variable is ones  # type: ignore[attr-defined]
+    if not whole or any(n.endswith(("NotImplemented", "Error", "CompiledFunctionBackwardBackward")) for n in names):
+        raise RuntimeError(_way_out(" ".join(sorted(names))))
+
+
+def _refuse_wrappers(output: Tensor, xs: tuple[Tensor, ...]) -> None:
+    for node in _nodes([output], xs):
+        name = node.name()
+        static = name == "_DDPSinkBackward" and node.ddp_weakref().static_graph  # type: ignore[attr-defined]
+        if static or name == "RegisterPostBackwardFunctionBackward":
+            raise RuntimeError(_way_out(name))
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def _full_precision(device: str) -> Any:
+    """Autocast is for the forward pass: what a model computes in float32 must not come back in float16."""
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def _traced() -> bool:
+    """Whether torch.compile or a transform of torch.func is looking: nothing but torch.func.vjp differentiates there."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None

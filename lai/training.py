@@ -3,36 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .factor import BASES, check_choice, compute_dtype
-from .gradient import assert_independent_samples, input_gradient
+from .gradient import (
+    Inputs,
+    WithSlopes,
+    arguments,
+    assert_independent_samples,
+    call,
+    check_flag,
+    each_tensor,
+    explained,
+    unchanged,
+)
 from .metrics import rmse
 from .schedule import LaiSchedule, check_count
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
-Data = tuple[Tensor, Tensor]
 
 
 def fit(
     model: nn.Module,
-    train: Data,
+    train: tuple[Inputs, Tensor],
     *,
-    val: Data | None = None,
+    val: tuple[Inputs, Tensor] | None = None,
     criterion: Criterion | None = None,
     schedule: LaiSchedule | None = None,
     epochs: int,
     batch_size: int,
-    lr: float,
+    lr: float | None = None,
     seed: int,
     device: str | torch.device = "auto",
     progress: bool = False,
     drop_last: bool = False,
     first_epoch: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+    each_epoch: Callable[[int], object] | None = None,
     allow_coupling: bool = False,
 ) -> dict[str, list[float]]:
     r"""Train a model with Adam, the Lai loss taking the batches or points that the schedule gives it.
@@ -40,8 +53,10 @@ def fit(
     Parameters
     ----------
     model : Module from (N, \*features) to (N,) or (N, 1)
-        Trained in place, moved to ``device`` and left there, in training mode.
+        Trained in place, moved to ``device`` and left there, in training mode. :class:`lai.WithSlopes` of it, compiled
+        or not, where it is to be said which inputs or features have slopes.
     train : (x, y), Tensors (N, \*features) and the shape of the model's output
+        x may also be a tuple or dict of tensors: the model's positional or keyword arguments. One row is enough.
     val : (x, y), optional
         Its RMSE is recorded after every epoch.
     criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss, optional
@@ -52,7 +67,7 @@ def fit(
         criterion it selects nothing.
     epochs, batch_size : int
     lr : float
-        Adam's step size.
+        The step size, of Adam or of all parameter groups of ``optimizer``, which keep their own where there is none.
     seed : int
         Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
         Arms trained with one seed see identical batches, whatever their loss.
@@ -64,9 +79,13 @@ def fit(
         Leave out the last batch of an epoch where it is short.
     first_epoch : int
         The number of the first epoch, to continue an earlier run with the same order and schedule.
-    optimizer
-        To continue with its state; its learning rate becomes ``lr``. It must hold this model's parameters: to branch
-        off a copy, use ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
+    optimizer : torch.optim.Optimizer
+        Any, LBFGS too; its state is kept. It must hold this model's parameters: to branch off a copy, use
+        ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
+    scheduler : torch learning-rate scheduler of ``optimizer``, optional
+        Takes a step after every epoch; ReduceLROnPlateau sees the epoch's ``val_rmse``, or ``loss`` without ``val``.
+    each_epoch : callable (epoch), optional
+        Called after every epoch; True ends the training.
     allow_coupling
         Train although one sample's output depends on another's input. Off, such a model is refused wherever
         the Lai loss would apply (:func:`lai.assert_independent_samples`).
@@ -83,11 +102,11 @@ def fit(
         At the first loss that is not finite, before it reaches the weights; names epoch, batch, λ and the
         largest \|k\|.
     RuntimeError
-        If samples are not independent.
+        If samples are not independent, or the model cannot be differentiated twice (:func:`lai.input_gradient`).
     ModuleNotFoundError
         For a progress bar without tqdm.
     ValueError, TypeError
-        For shapes or options that make no sense, before anything is trained.
+        For shapes or options that make no sense, or a model of which no parameter would be trained; before anything is.
 
     Source: paper, section 5 and section 6.1; optimiser settings are the caller's, as the paper states none.
 
@@ -103,55 +122,58 @@ def fit(
     >>> history["lai_share"]
     [0.0, 0.0, 0.25, 0.25]
     """
-    x, y = check_data("train", train)
+    x, y = check_data("train", train, several=True)
     for name, value in (("epochs", epochs), ("first_epoch", first_epoch), ("seed", seed)):
         check_count(name, value)
-    if check_count("batch_size", batch_size, least=1) > len(x) and drop_last:
-        raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(x)} samples")
-    check_positive("lr", lr)
+    for name, flag in (("progress", progress), ("drop_last", drop_last), ("allow_coupling", allow_coupling)):
+        check_flag(name, flag)
+    if check_count("batch_size", batch_size, least=1) > len(y) and drop_last:
+        raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(y)} samples")
+    plain = _check_criterion(criterion, schedule, allow_coupling)
     where = resolve_device(device)
     model.to(where)
-    x, y = x.to(where), y.to(where)
-    held_out = None if val is None else tuple(t.to(where) for t in check_data("val", val))
-    plain = _check_criterion(criterion, schedule, allow_coupling)
+    x, y = each_tensor(lambda t: t.to(where), (x, y))
+    held_out = None if val is None else each_tensor(lambda t: t.to(where), check_data("val", val, several=True))
     if isinstance(criterion, nn.Module):
         criterion.to(where)
-    if optimizer is None:
-        optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
-    _check_optimizer(optimizer, model)
-    for group in optimizer.param_groups:
-        group["lr"] = lr
+    inner = getattr(model, "_orig_mod", model)  # of a compiled model
+    sloped = model if isinstance(inner, WithSlopes) else WithSlopes(model)
+    whole = _Called(sloped.model)  # type: ignore[arg-type]
+    optimizer = _optimizer(model, optimizer, lr, scheduler)
     model.train()
-    starts = batch_starts(len(x), batch_size, drop_last=drop_last)
-    sizes = [min(batch_size, len(x) - s) for s in starts]
+    starts = batch_starts(len(y), batch_size, drop_last=drop_last)
+    sizes = [min(batch_size, len(y) - s) for s in starts]
     history: dict[str, list[float]] = {name: [] for name in ("epoch", "loss", "lai_share")}
     if held_out is not None:
         history["val_rmse"] = []
     cuda = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.enable_grad():
-        _rehearse(model, x, y, held_out, criterion)
-        if criterion is not None and not allow_coupling and len(x) > 1:
-            assert_independent_samples(model, x)
+        _rehearse(sloped, whole, x, y, held_out, criterion, plain, min(2, *sizes))
+        if criterion is not None and not allow_coupling and len(y) > 1:
+            assert_independent_samples(inner, x)
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
-            own_seed, order = batch_order(seed, epoch, len(x))
+            own_seed, order = batch_order(seed, epoch, len(y))
             _seed(own_seed, where)
-            order = order.to(where)
-            batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
+            x_in_order, y_in_order = _rows((x, y), order.to(where))
             plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
             total = torch.zeros((), dtype=compute_dtype(y), device=where)
-            for b, ((xb, yb), chosen) in enumerate(zip(batches, plan)):  # noqa: B905 drop_last leaves one batch out
-                loss, k = _batch_loss(model, xb, yb, criterion, plain, chosen)
-                if not torch.isfinite(loss):
-                    _refuse_loss(loss, epoch, b, criterion, k)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                total += loss.detach() * len(xb)
+            for b, (start, chosen) in enumerate(zip(starts, plan, strict=True)):
+                xb, yb = _rows((x_in_order, y_in_order), slice(start, start + batch_size))
+                loss_of = partial(_batch_loss, sloped, whole, xb, yb, criterion, plain, chosen, (epoch, b))
+                total += _step(optimizer, loss_of) * len(yb)
             history["epoch"].append(epoch)
             history["loss"].append(float(total) / sum(sizes))
             history["lai_share"].append(sum(map(len, plan)) / sum(sizes))
             if held_out is not None:
-                history["val_rmse"].append(rmse(model, *held_out))
+                history["val_rmse"].append(rmse(whole, *held_out))
+            if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+                scheduler.step(history["loss" if held_out is None else "val_rmse"][-1])
+            elif scheduler is not None:
+                scheduler.step()
+            done = each_epoch is not None and each_epoch(epoch) is True
+            model.train()  # whatever was called may have evaluated
+            if done:
+                break
     return history
 
 
@@ -201,34 +223,69 @@ def lai_points(schedule: LaiSchedule | None, epoch: int, sizes: list[int]) -> li
     return [range(n if lai else 0) for n, lai in zip(sizes, schedule.batches(epoch, len(sizes)), strict=True)]
 
 
+class _Called(nn.Module):
+    """A model as a function of its inputs in one piece."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Inputs) -> Tensor:
+        return call(self.model, arguments(x))
+
+
+def _rows(x: Any, rows: Any) -> Any:
+    return each_tensor(lambda t: t[rows], x)
+
+
+def _step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor]) -> Tensor:
+    """One step of any optimiser; returns the loss before it."""
+    losses = []
+
+    def closure() -> Tensor:
+        loss = loss_of()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        losses.append(loss.detach())
+        return loss
+
+    optimizer.step(closure)  # type: ignore[arg-type]
+    return losses[0]
+
+
 def _batch_loss(
-    model: nn.Module,
-    x: Tensor,
+    sloped: nn.Module,
+    whole: nn.Module,
+    x: Inputs,
     y: Tensor,
     criterion: Criterion | None,
     plain: Callable[[Tensor, Tensor], Tensor],
     chosen: range | Tensor,
-) -> tuple[Tensor, Tensor | None]:
-    """The batch's mean loss, and the slopes that went into it."""
+    at: tuple[int, int],
+) -> Tensor:
+    """The batch's mean loss, which is finite; ``at`` are its epoch and number."""
+    k = None
     if criterion is None or len(chosen) == 0:
-        return plain(model(x), y), None
-    if len(chosen) == len(x):
-        return _lai_batch(model, x, y, criterion)
-    assert isinstance(chosen, Tensor)
-    # The sampled points have a pass of their own: only they pay for the second derivative.
-    rest = torch.ones(len(x), dtype=torch.bool)
-    rest[chosen] = False
-    inside, outside = chosen.to(x.device), rest.nonzero().flatten().to(x.device)
-    lai, k = _lai_batch(model, x[inside], y[inside], criterion)
-    other = plain(model(x[outside]), y[outside])
-    share = len(chosen) / len(x)
-    return share * lai + (1 - share) * other, k
+        loss = plain(whole(x), y)
+    elif len(chosen) == len(y):
+        loss, k = _lai_batch(sloped, x, y, criterion)
+    else:
+        assert isinstance(chosen, Tensor)
+        # The sampled points have a pass of their own: only they pay for the second derivative.
+        rest = torch.ones(len(y), dtype=torch.bool)
+        rest[chosen] = False
+        inside, outside = chosen.to(y.device), rest.nonzero().flatten().to(y.device)
+        lai, k = _lai_batch(sloped, _rows(x, inside), y[inside], criterion)
+        other = plain(whole(_rows(x, outside)), y[outside])
+        share = len(chosen) / len(y)
+        loss = share * lai + (1 - share) * other
+    if not torch.isfinite(loss):
+        _refuse_loss(loss, *at, criterion, k)
+    return loss
 
 
-def _lai_batch(model: nn.Module, x: Tensor, y: Tensor, criterion: Criterion) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_()
-    output = model(x)
-    k = input_gradient(output, x, create_graph=True)
+def _lai_batch(sloped: nn.Module, x: Inputs, y: Tensor, criterion: Criterion) -> tuple[Tensor, Tensor]:
+    output, k = call(sloped, arguments(x))
     return criterion(output, y, k), k.detach()
 
 
@@ -245,19 +302,23 @@ def check_positive(name: str, value: float) -> float:
     return value
 
 
-def check_data(name: str, data: Data) -> Data:
+def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) -> tuple[Any, Tensor]:
+    """The pair (x, y), detached; ``several`` allows x to be a tuple or dict of tensors."""
     try:
         x, y = data
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a pair of tensors (x, y)") from None
-    if not isinstance(x, Tensor) or not isinstance(y, Tensor):
-        raise TypeError(f"{name} must be a pair of tensors, not {type(x).__name__} and {type(y).__name__}")
-    if x.ndim == 0 or y.ndim == 0 or len(x) != len(y) or len(x) == 0:
-        raise ValueError(f"{name}: x has shape {tuple(x.shape)} and y {tuple(y.shape)}: same N, at least 1, is needed")
-    for part, t in (("x", x), ("y", y)):
+    parts = [*arguments(x).values()] if several else [x]
+    if not parts or not all(isinstance(t, Tensor) for t in (*parts, y)):
+        kinds = ", ".join(type(t).__name__ for t in parts)
+        raise TypeError(f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}")
+    shapes = ", ".join(str(tuple(t.shape)) for t in parts)
+    if y.ndim == 0 or len(y) == 0 or any(t.ndim == 0 or len(t) != len(y) for t in parts):
+        raise ValueError(f"{name}: x has shape {shapes} and y {tuple(y.shape)}: same N, at least 1, is needed")
+    for part, t in (*(("x", t) for t in parts), ("y", y)):
         if not torch.isfinite(t).all():
             raise ValueError(f"{name}: {part} holds NaN or infinity; clean the data first")
-    return x.detach(), y.detach()
+    return each_tensor(lambda t: t.detach(), (x, y))
 
 
 def _check_criterion(
@@ -275,37 +336,86 @@ def _check_criterion(
     return plain_loss(base)
 
 
-def _check_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> None:
+def _optimizer(
+    model: nn.Module, optimizer: torch.optim.Optimizer | None, lr: float | None, scheduler: Any
+) -> torch.optim.Optimizer:
+    """The optimiser of the training, which holds all of the model's parameters and has its step size."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ValueError("model has no parameter that requires a gradient, so nothing would be trained; unfreeze some")
+    if lr is not None:
+        check_positive("lr", lr)
+    elif optimizer is None:
+        raise ValueError("lr = None: without an optimizer a step size is needed")
+    if optimizer is None:
+        optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # type: ignore[arg-type]
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    if not all(id(p) in held for p in model.parameters() if p.requires_grad):
+    if not all(id(p) in held for p in trained):
         raise ValueError(
             "optimizer does not hold this model's parameters, so nothing would be trained; "
             "copy both in one call: copy.deepcopy((model, optimizer))"
         )
+    if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
+        raise ValueError(
+            "scheduler is not one of optimizer, so it would change nothing; give the optimizer it was made of"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = group["lr"] if lr is None else lr
+    return optimizer
 
 
 def _rehearse(
-    model: nn.Module, x: Tensor, y: Tensor, val: tuple[Tensor, ...] | None, criterion: Criterion | None
+    sloped: nn.Module,
+    whole: nn.Module,
+    x: Inputs,
+    y: Tensor,
+    val: tuple[Inputs, Tensor] | None,
+    criterion: Criterion | None,
+    plain: Callable[[Tensor, Tensor], Tensor],
+    n: int,
 ) -> None:
-    """One small batch of everything that training will do, so that what cannot work fails before it begins."""
-    before = [b.clone() for b in model.buffers()]
-    parts = {"train": (x, y)} if val is None else {"train": (x, y), "val": (val[0], val[1])}
-    for name, (inputs, target) in parts.items():
-        if inputs.shape[1:] != x.shape[1:]:
-            raise ValueError(f"{name}: x is (N, *{tuple(inputs.shape[1:])}), in train (N, *{tuple(x.shape[1:])})")
-        shape = model(inputs[:2]).shape
-        if shape != target[:2].shape:
-            raise ValueError(
-                f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(target.shape[1:])}): "
-                "they must be the same, as (N,) against (N, 1) would broadcast"
-            )
-    if criterion is not None:
-        loss, _ = _lai_batch(model, x[:2], y[:2], criterion)
-        if loss.ndim != 0:
-            raise ValueError(f"criterion returned shape {tuple(loss.shape)}: it must return one number, the mean")
-    with torch.no_grad():
-        for buffer, value in zip(model.buffers(), before, strict=True):
-            buffer.copy_(value)  # a rehearsal must not move running statistics
+    """A batch of ``n`` of everything that training will do, so that what cannot work fails before anything is trained."""
+    parameters = list(sloped.parameters())
+    gradients = [p.grad for p in parameters]
+    shapes = [str(tuple(t.shape[1:])) for t in arguments(x).values()]
+    try:
+        with unchanged(sloped):
+            for name, (inputs, target) in {"train": (x, y), **({} if val is None else {"val": val})}.items():
+                found = [str(tuple(t.shape[1:])) for t in arguments(inputs).values()]
+                if found != shapes:
+                    raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(shapes)})")
+                shape = whole(_rows(inputs, slice(n))).shape
+                if shape != target[:n].shape:
+                    raise ValueError(
+                        f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(target.shape[1:])}): "
+                        "they must be the same, as (N,) against (N, 1) would broadcast"
+                    )
+            few, few_y = _rows((x, y), slice(n))
+            losses = [plain(whole(few), few_y)]
+            if criterion is not None:
+                losses.append(_lai_batch(sloped, few, few_y, criterion)[0])
+            if losses[-1].ndim != 0:
+                raise ValueError(
+                    f"criterion returned shape {tuple(losses[-1].shape)}: it must return one number, the mean"
+                )
+            for loss in losses:
+                _rehearse_backward(loss, parameters)
+    finally:
+        for p, before in zip(parameters, gradients, strict=True):
+            p.grad = before
+
+
+def _rehearse_backward(loss: Tensor, parameters: list[nn.Parameter]) -> None:
+    for p in parameters:
+        p.grad = None
+    if loss.requires_grad:
+        with explained():
+            loss.backward()
+    if all(p.grad is None for p in parameters):
+        raise ValueError(
+            "model: no parameter receives a gradient from the loss, so nothing would be trained; "
+            "look for detach() or no_grad in its forward"
+        )
 
 
 def _seed(seed: int, where: torch.device) -> None:

@@ -89,7 +89,8 @@ def test_differentiable_while_gradients_are_on() -> None:
     assert lai.input_gradient(output, x).requires_grad
     assert not lai.input_gradient(output, x, create_graph=False).requires_grad
     with torch.no_grad():
-        inside = lai.input_gradient(output, x)
+        checks.refused(ValueError, "create_graph = None", lai.input_gradient, output, x)
+        inside = lai.input_gradient(output, x, create_graph=False)
     assert not inside.requires_grad
     torch.testing.assert_close(inside, lai.input_gradient(output, x).detach())
     output.sum().backward()  # the output's own graph is still there
@@ -104,12 +105,28 @@ def test_never_touches_grad() -> None:
     assert (x.grad == 1).all()
 
 
-def test_zero_where_the_output_does_not_depend_on_the_input() -> None:
+def test_an_output_that_does_not_depend_on_the_input_is_refused_or_has_zero_slopes() -> None:
+    x, model = points().requires_grad_(), net()
+    for output in (model(x.detach()), torch.ones(7, dtype=D)):
+        checks.refused(ValueError, "output does not depend on inputs", lai.input_gradient, output, x)
+    assert (lai.input_gradient(model(x.detach()), x, allow_unused=True) == 0).all()
+    both = lai.input_gradient(torch.stack([x.sum(1), model(x.detach())[:, 0]], 1), x, allow_unused=True)
+    assert (both[:, 0] == 1).all() and (both[:, 1] == 0).all()
+    checks.refused(ValueError, "output does not depend", lai.value_and_input_gradient, lambda x: model(x.detach()), x)
+    output, k = lai.value_and_input_gradient(lambda x: model(x.detach()), x, allow_unused=True)
+    assert (k == 0).all() and torch.equal(output, model(x))
+
+
+def test_no_samples_have_no_slopes() -> None:
+    output, k = lai.value_and_input_gradient(net(), points(0))
+    assert output.shape == (0, 1) and k.shape == (0, 3)
+
+
+@pytest.mark.parametrize("flag", ["create_graph", "allow_unused"])
+def test_what_is_true_or_false_is_nothing_else(flag: str) -> None:
     x = points().requires_grad_()
-    w = torch.ones(7, dtype=D, requires_grad=True)
-    assert (lai.input_gradient(w * 2, x) == 0).all()
-    with pytest.warns(UserWarning, match="no graph"):
-        assert (lai.input_gradient(torch.ones(7, dtype=D), x) == 0).all()
+    checks.refused(TypeError, f"{flag} = 'no'", lai.input_gradient, net()(x), x, **{flag: "no"})
+    checks.refused(TypeError, f"{flag} = 'no'", lai.value_and_input_gradient, net(), x, **{flag: "no"})
 
 
 def test_an_output_computed_without_a_graph_is_not_taken_for_flat() -> None:

@@ -198,6 +198,8 @@ def test_models_whose_samples_mix_are_refused_before_training() -> None:
         ({"batch_size": 300, "drop_last": True}, "batch_size = 300"),
         ({"lr": 0.0}, "lr = 0.0"),
         ({"lr": math.nan}, "lr = nan"),
+        ({"lr": None}, "lr = None"),
+        ({"first_epoch": -1}, "first_epoch = -1"),
         ({"seed": -1}, "seed = -1"),
         ({"device": "tpu9"}, "device = 'tpu9'"),
         ({"train": (torch.zeros(3, 2), torch.zeros(4))}, r"train: x has shape \(3, 2\) and y \(4,\)"),
@@ -237,6 +239,95 @@ def test_an_optimizer_of_another_model_is_refused() -> None:
     adam = torch.optim.Adam(m.parameters())
     with pytest.raises(ValueError, match=r"copy.deepcopy\(\(model, optimizer\)\)"):
         lai.fit(copy.deepcopy(m), wave(), optimizer=adam, epochs=1, **OPTIONS)
+
+
+@pytest.mark.parametrize("flag", ["progress", "drop_last", "allow_coupling"])
+def test_what_is_true_or_false_is_nothing_else(flag: str) -> None:
+    checks.refused(TypeError, f"{flag} = 'no'", lai.fit, model(), wave(), epochs=1, **OPTIONS, **{flag: "no"})
+
+
+def test_a_model_that_would_not_be_trained_is_refused() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model()
+
+        @torch.no_grad()
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x)
+
+    for m, message in ((model().requires_grad_(False), "model has no parameter"), (Detached(), "model: no parameter")):
+        with checks.untouched(m):
+            checks.refused(ValueError, message, lai.fit, m, wave(), epochs=1, **OPTIONS)
+
+
+def test_the_rehearsal_leaves_no_trace() -> None:
+    m = nn.Sequential(nn.BatchNorm1d(2), model())
+    before = [torch.ones_like(p) for p in m.parameters()]
+    for p, g in zip(m.parameters(), before, strict=True):
+        p.grad = g
+    adam = torch.optim.Adam(m.parameters())
+    state = checks.state(m)
+    settings = {"criterion": lai.LaiLoss(0.1), "optimizer": adam, "allow_coupling": True, **OPTIONS}
+    lai.fit(m, wave(), epochs=0, **settings)
+    checks.same(m, state)
+    assert all(p.grad is g and (g == 1).all() for p, g in zip(m.parameters(), before, strict=True))
+    assert not adam.state
+
+
+def test_one_row_is_enough() -> None:
+    m = model()
+    history = lai.fit(m, wave(1), criterion=lai.LaiLoss(0.1), epochs=50, **OPTIONS | {"lr": 0.05})
+    assert history["loss"][-1] < 0.1 * history["loss"][0]
+
+
+def test_any_optimizer_with_its_own_rates_and_a_scheduler() -> None:
+    x, y = wave(32)
+    fitted, by_hand = model(), model()
+    for m in (fitted, by_hand):
+        first, *others = m.parameters()
+        sgd = torch.optim.SGD([{"params": [first], "lr": 0.1}, {"params": others}], lr=0.01, momentum=0.9)
+        halved = torch.optim.lr_scheduler.ExponentialLR(sgd, 0.5)
+        if m is fitted:
+            settings = {"epochs": 3, "optimizer": sgd, "scheduler": halved, **OPTIONS} | {"lr": None}
+            lai.fit(m, (x, y), criterion=lai.LaiLoss(0.1), **settings)
+            continue
+        for _ in range(3):
+            y_hat, k = lai.value_and_input_gradient(m, x)
+            sgd.zero_grad()
+            lai.lai_loss(y_hat, y, k, lam=0.1).backward()
+            sgd.step()
+            halved.step()
+    checks.same(fitted, by_hand, rtol=1e-4, atol=1e-6)
+    assert [group["lr"] for group in sgd.param_groups] == [0.0125, 0.00125]
+    checks.refused(
+        ValueError, "scheduler is not one of optimizer", lai.fit, fitted, (x, y), scheduler=halved, epochs=1, **OPTIONS
+    )
+
+
+def test_lbfgs_and_a_scheduler_that_looks_at_the_loss() -> None:
+    m = model()
+    lbfgs = torch.optim.LBFGS(m.parameters(), lr=0.5, line_search_fn="strong_wolfe")
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(lbfgs, factor=0.1, patience=0, threshold=1e9)
+    settings = OPTIONS | {"lr": None, "batch_size": 200}
+    history = lai.fit(m, wave(), criterion=lai.LaiLoss(0.1), epochs=3, optimizer=lbfgs, scheduler=plateau, **settings)
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    assert lbfgs.param_groups[0]["lr"] < 0.5
+
+
+def test_a_call_after_every_epoch_may_end_the_training() -> None:
+    m, seen = model(), []
+
+    def each_epoch(epoch: int) -> bool:
+        seen.append(epoch)
+        m.eval()  # must not last
+        return epoch == 4
+
+    history = lai.fit(m, wave(), epochs=10, first_epoch=2, each_epoch=each_epoch, **OPTIONS)
+    assert seen == history["epoch"] == [2, 3, 4] and m.training
+    same = model()
+    lai.fit(same, wave(), epochs=3, first_epoch=2, **OPTIONS)
+    checks.same(m, same)
 
 
 def test_points_of_a_coupled_model_are_refused() -> None:
