@@ -8,11 +8,12 @@ import checks
 import numpy as np
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 
 import lai
-from lai.factor import sin_cos
 
 LAMS = [1e-4, 0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 36.0]
 
@@ -97,9 +98,32 @@ def test_continuous_in_lam_at_one(base: str) -> None:
 def test_derivatives_against_finite_differences(base: str, lam: float) -> None:
     edge = lam if base == "mae" else math.sqrt(lam)
     k = torch.tensor([0.003, 0.3, 0.9, 1.1, 3.0, 30.0], dtype=torch.float64)
-    k = torch.cat([k, -k])
+    k = torch.cat([torch.zeros(1, dtype=torch.float64), k, -k])
     k = k[(k.abs() / edge - 1).abs() > 0.01]  # the tie has a test of its own
     checks.derivatives(lambda k: lai.lai_factor(k, lam, base=base), k)
+    with fwAD.dual_level():
+        forward = fwAD.unpack_dual(lai.lai_factor(fwAD.make_dual(k, torch.ones_like(k)), lam, base=base)).tangent
+    backward = torch.func.grad(lambda k: lai.lai_factor(k, lam, base=base).sum())(k)
+    torch.testing.assert_close(forward, backward)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_derivative_over_the_whole_range(base: str, dtype: torch.dtype) -> None:
+    """Against 60 digits: for slopes and λ at the ends of the format, where powers of either overflow."""
+    eps, tiny, most = (getattr(torch.finfo(dtype), name) for name in ("eps", "tiny", "max"))
+    decades = (-30, -10, -3, 0, 3, 10, 30)
+    with mp.workdps(60):
+        for lam in (tiny, *(3.0 * 10.0**p for p in decades), most):
+            at = torch.tensor(lam, dtype=dtype).item()  # as the format holds it
+            k = torch.tensor([2.0 * s * 10.0**p for p in decades for s in (1, -1)], dtype=dtype, requires_grad=True)
+            (got,) = torch.autograd.grad(lai.lai_factor(k, at, base=base).sum(), k)
+            power, edge = (2, mp.sqrt(mp.mpf(at))) if base == "mse" else (1, mp.mpf(at))
+            for x, value in zip(map(mp.mpf, k.tolist()), got.tolist(), strict=True):
+                factor = (max(abs(x), edge) / mp.sqrt(1 + x**2) / min(1, edge)) ** power
+                by_log = mp.sign(x) / (abs(x) * (1 + x**2)) if abs(x) > edge else -x / (1 + x**2)
+                want = power * factor * by_log
+                assert abs(mp.mpf(value) - want) <= 20 * eps * abs(want) + 4 * tiny, (lam, x)
 
 
 @pytest.mark.parametrize("base", ["mae", "mse"])
@@ -128,7 +152,7 @@ def test_slope_at_zero_is_zero_and_nan_stays_nan() -> None:
 def test_derivative_survives_large_k_in_float32(power: int) -> None:
     """d sin θ/dk = (1+k²)^(-3/2); computed as 1/h - k²/h³ it is noise beyond k = 1e4."""
     k = torch.tensor(3.0 * 10**power, requires_grad=True)
-    (slope,) = torch.autograd.grad(sin_cos(k)[0], k)
+    (slope,) = torch.autograd.grad(lai.lai_factor(k, 1.0, base="mae"), k)
     assert slope.item() == pytest.approx((1 + k.item() ** 2) ** -1.5, rel=1e-5)
 
 
