@@ -4,7 +4,7 @@ Needs torch and numpy only.
 """
 
 from .batchnorm import FixedStatistics
-from .factor import check_lam, lai_factor
+from .factor import check_lam, lai_factor, rescale_lam
 from .gradient import assert_independent_samples, input_gradient, value_and_input_gradient
 from .loss import LaiLoss, directional_losses, lai_loss
 from .metrics import output_variance, rmse, sensitivity
@@ -32,6 +32,7 @@ __all__ = [
     "lai_factor",
     "lai_loss",
     "output_variance",
+    "rescale_lam",
     "rmse",
     "sensitivity",
     "value_and_input_gradient",

@@ -59,7 +59,7 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     if isinstance(lam, Tensor):
         if lam.dtype == torch.bool or lam.dtype.is_complex:
             raise TypeError(f"{name} has dtype {lam.dtype}: λ must be a real number")
-        if _out_of_sight(lam):
+        if out_of_sight(lam):
             return lam
         values = lam.detach()
     else:
@@ -86,7 +86,7 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     return float(values) if values.ndim == 0 else values
 
 
-def _out_of_sight(t: Tensor) -> bool:
+def out_of_sight(t: Tensor) -> bool:
     """Whether torch.func or torch.compile is looking at ``t``, so that its values cannot be asked for."""
     return torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(t)
 
@@ -149,6 +149,50 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
     return unchecked_factor(k.to(compute_dtype(k)), lam, base).to(k.dtype)
 
 
+def rescale_lam(lam: Any, *, x_scale: Any = 1.0, y_scale: Any = 1.0, base: Base = "mse") -> float | Tensor:
+    r"""λ for a model of x / x_scale and y / y_scale, with its boundary where ``lam`` has it for x and y themselves.
+
+    Scaling turns a slope k into :math:`k' = k\,s_x/s_y`, and so the boundary: :math:`\lambda' = \lambda\,s_x/s_y` for
+    "mae" and :math:`\lambda\,(s_x/s_y)^2` for "mse". With inputs of different spread one λ becomes a list. Only the
+    boundary carries over: 1 + k² is another in other units, so the losses differ unless s_x = s_y.
+
+    Parameters
+    ----------
+    lam : float, or list or Tensor that broadcasts along the features
+    x_scale : float, or list or Tensor (\*features)
+        What the inputs are divided by, such as their standard deviations. The way back takes the reciprocals.
+    y_scale : float
+        What the target is divided by.
+    base : "mae" or "mse"
+        The factor that λ is for.
+
+    Returns
+    -------
+    float, or Tensor (\*features) in float64
+
+    Raises
+    ------
+    ValueError, TypeError
+        For a λ or a scale that is not positive and finite, or an unknown base.
+
+    Source: ours; the paper does not state its units.
+
+    Examples
+    --------
+    >>> rescale_lam(0.5, x_scale=[2.0, 10.0], y_scale=4.0, base="mae")
+    tensor([0.2500, 1.2500], dtype=torch.float64)
+    """
+    check_choice("base", base, BASES)
+    lam = check_lam(lam)
+    scales = []
+    for name, value in (("x_scale", x_scale), ("y_scale", y_scale)):
+        scales.append(torch.as_tensor(value, dtype=torch.float64))
+        if not (torch.isfinite(scales[-1]) & (scales[-1] > 0)).all():
+            raise ValueError(f"{name} = {value}: must be finite and greater than 0; give a constant feature 1")
+    moved = lam * (scales[0] / scales[1]) ** (2 if base == "mse" else 1)
+    return check_lam(moved if moved.ndim else moved.item())
+
+
 def compute_dtype(*tensors: Tensor) -> torch.dtype:
     """The widest dtype among the tensors, and at least float32 (k² leaves float16 at k = 256)."""
     dtype = torch.float32
@@ -169,7 +213,7 @@ def check_broadcast(lam: Tensor, shape: torch.Size | tuple[int, ...], what: str)
 
 def check_range(lam: float | Tensor, dtype: torch.dtype) -> None:
     """Raise ``ValueError`` where λ, and with it the factor's largest value max(λ, 1/λ), leaves ``dtype``."""
-    if isinstance(lam, Tensor) and _out_of_sight(lam):
+    if isinstance(lam, Tensor) and out_of_sight(lam):
         return
     least, most = (v.item() for v in lam.detach().aminmax()) if isinstance(lam, Tensor) else (lam, lam)
     limits = torch.finfo(dtype)

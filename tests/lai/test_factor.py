@@ -3,6 +3,7 @@
 import functools
 import math
 from fractions import Fraction
+from typing import Any
 
 import checks
 import numpy as np
@@ -233,3 +234,32 @@ def test_a_lam_beyond_the_dtype_is_refused_and_not_nan() -> None:
     checks.refused(ValueError, "lam = 1e-92.*float32", lai.lai_factor, torch.zeros(1), 1e-92)
     assert lai.lai_factor(torch.zeros(1, dtype=torch.float64), 1e-92).item() == 1
     checks.refused(ValueError, "lam = 1e.40.*float32", lai.lai_factor, torch.zeros(1), 1e40, base="mae")
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+def test_rescaled_lam_has_its_boundary_at_the_same_model(base: Any) -> None:
+    """A slope at the boundary in raw units is at the boundary of the standardised model, and the way back is exact."""
+    x_scale, y_scale, lam = torch.tensor([0.5, 20.0], dtype=torch.float64), 3.0, [0.2, 4.0]
+    power = 2 if base == "mse" else 1
+    k = torch.tensor(lam, dtype=torch.float64) ** (1 / power)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    _, scaled = lai.value_and_input_gradient(lambda z: (z * x_scale) @ k / y_scale, x / x_scale)
+    moved = lai.rescale_lam(lam, x_scale=x_scale, y_scale=y_scale, base=base)
+    torch.testing.assert_close(scaled[0] ** power, moved)
+    back = lai.rescale_lam(moved, x_scale=1 / x_scale, y_scale=1 / y_scale, base=base)
+    torch.testing.assert_close(back, torch.tensor(lam, dtype=torch.float64))
+    assert lai.rescale_lam(0.3, x_scale=2, y_scale=4, base=base) == pytest.approx(0.3 * 0.5**power, rel=1e-15)
+    checks.refused(ValueError, r"x_scale = \[1.0, 0.0\]", lai.rescale_lam, 0.3, x_scale=[1.0, 0.0])
+    checks.refused(ValueError, "y_scale = nan", lai.rescale_lam, 0.3, y_scale=math.nan)
+    checks.refused(ValueError, "lam = -1", lai.rescale_lam, -1.0)
+    checks.refused(ValueError, "base = 'huber'", lai.rescale_lam, 1.0, base="huber")
+
+
+def test_lists_beyond_the_dtype_are_refused() -> None:
+    checks.refused(
+        ValueError,
+        "lam = 1e-100.*float32",
+        lai.lai_factor,
+        torch.zeros(2),
+        torch.tensor([1e-100, 1.0], dtype=torch.float64),
+    )
