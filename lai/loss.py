@@ -128,7 +128,7 @@ def lai_loss(
     >>> lai_loss(logits, labels, input_gradient(nll, x), lam=0.1, base=cross_entropy)
     tensor(18.5766, grad_fn=<MeanBackward0>)
     """
-    options = {"base": base, "factor": factor, "norm": norm, "l1_ratio": l1_ratio}
+    options: dict[str, Any] = {"base": base, "factor": factor, "norm": norm, "l1_ratio": l1_ratio}
     options |= {"order": order, "normalize": normalize, "reduction": reduction}
     _check_options(**options)
     lam = check_lam(lam)
