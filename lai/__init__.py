@@ -5,7 +5,7 @@ Needs torch and numpy only.
 
 from .batchnorm import FixedStatistics, set_exact_statistics
 from .choose import LamChoice, choose_lam
-from .factor import check_lam, lai_factor
+from .factor import check_lam, lai_factor, rescale_lam
 from .gradient import WithSlopes, assert_independent_samples, input_gradient, value_and_input_gradient
 from .loss import LaiLoss, directional_losses, lai_loss
 from .metrics import output_variance, rmse, sensitivity
@@ -36,6 +36,7 @@ __all__ = [
     "lai_factor",
     "lai_loss",
     "output_variance",
+    "rescale_lam",
     "rmse",
     "sensitivity",
     "set_exact_statistics",

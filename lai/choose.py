@@ -16,7 +16,9 @@ from .gradient import value_and_input_gradient
 from .metrics import rmse
 from .schedule import LaiSchedule, check_count
 from .sweep import Sweep
-from .training import Data, check_data, check_positive
+from .training import check_data, check_positive
+
+Data = tuple[Tensor, Tensor]
 
 GRID = tuple(10.0 ** (-i / 2) for i in range(9))
 """λ from 1 down to 1e-4, two a decade."""

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from .factor import BASES, Base, check_broadcast, check_choice, check_lam, compute_dtype, unchecked_factor
+from .factor import (
+    BASES,
+    check_broadcast,
+    check_choice,
+    check_lam,
+    check_range,
+    compute_dtype,
+    out_of_sight,
+    unchecked_factor,
+)
+from .factor import Base as Factor
 
+Error = Callable[[Tensor, Tensor], Tensor]
+Base = Literal["mae", "mse", "huber"] | tuple[Literal["huber", "quantile"], float] | Error
 Norm = Literal["l2", "l1", "elastic"]
 Order = Literal["sample", "batch"]
 Reduction = Literal["mean", "sum", "none"]
@@ -21,11 +34,13 @@ def lai_loss(
     *,
     lam: Any = 1.0,
     base: Base = "mse",
+    factor: Factor | None = None,
     norm: Norm = "l2",
     l1_ratio: float | None = None,
     order: Order = "sample",
     normalize: bool = False,
     reduction: Reduction = "mean",
+    weight: Tensor | None = None,
 ) -> Tensor:
     r"""The error of each sample times the norm of its Lai factors.
 
@@ -34,18 +49,28 @@ def lai_loss(
 
     .. math::
         \ell_i = e_i^2\,\lVert F_i\rVert \quad(\text{base "mse"}), \qquad
-        \ell_i = |e_i|\,\lVert F_i\rVert \quad(\text{base "mae"}).
+        \ell_i = |e_i|\,\lVert F_i\rVert \quad(\text{base "mae"}),
+
+    and so for every other pointwise error. A model of M outputs has M such losses for each sample, each with the
+    slopes of its own output.
 
     Parameters
     ----------
-    input : Tensor (N,) or (N, 1)
+    input : Tensor (N,), (N, 1) or (N, M)
         Predictions.
     target : Tensor, same shape as ``input``
-    grad : Tensor (N, \*features)
-        The slope of each prediction by each input, from :func:`lai.input_gradient`; (N,) for one input.
+    grad : Tensor (N, \*features), or (N, M, \*features) for (N, M) predictions
+        The slope of each prediction by each input, from :func:`lai.input_gradient`; (N,) for one input. All that
+        follows N, or M, is features, whatever their shape: images and sequences are taken as they are.
     lam : float, or list or Tensor that broadcasts along the features
         λ > 0 (section 3.3 for a list); its units are those of :func:`lai.lai_factor`.
-    base : "mse" or "mae"
+    base : "mse", "mae", "huber", ("huber", delta), ("quantile", q) or callable
+        The pointwise error. "huber" is e²/2 up to \|e\| = δ and δ(\|e\| - δ/2) beyond (δ = 1 if not given);
+        "quantile" is q(y - ŷ) above the prediction and (1 - q)(ŷ - y) below, 0 < q < 1. A callable takes
+        (input, target) to errors of at least 0, (N,) or (N, M); the shape of ``grad`` then follows that of the errors.
+    factor : "mse" or "mae", optional
+        Whether g or f weighs the error, and so λ's units. Default: f ("mae") where the error grows as \|e\|, for
+        "mae" and "quantile", else g ("mse").
     norm : "l2", "l1" or "elastic"
         How the directions combine (section 3.2). "elastic" is ``l1_ratio * L1 + (1 - l1_ratio) * L2``.
     l1_ratio : float in [0, 1]
@@ -58,21 +83,32 @@ def lai_loss(
         Divide the L2 norm by √d and the L1 norm by d, so that a model whose slopes all lie below the boundary
         (λ < 1, k near 0) has its plain MSE or MAE, not √d or d times it.
     reduction : "mean", "sum" or "none"
+        Over samples and outputs; "mean" divides by the sum of the weights if there are any, as ``torch`` does.
+    weight : Tensor (N,) or the shape of the errors, optional
+        At least 0: of each sample, or of each output of it.
 
     Returns
     -------
     Tensor
-        A scalar, or the shape of ``input`` for "none"; float32 for half-precision arguments, as the factor is
+        A scalar, or the shape of the errors for "none"; float32 for half-precision arguments, as the factor is
         computed in at least float32. The error is a factor outside the norm, so value and gradients are finite
         where it is zero.
 
     Raises
     ------
     ValueError, TypeError
-        For an option outside its list, a λ that is not positive and finite, or shapes that do not match:
-        (N,) against (N, 1) would broadcast to (N, N) and is refused.
+        For an option outside its list, a λ that is not positive and finite or that the precision cannot hold, or
+        shapes that do not match: (N,) against (N, 1) would broadcast to (N, N) and is refused.
 
-    Source: paper, sections 3.1 to 3.3; ``order`` and ``normalize`` are our readings of what it leaves open.
+    Notes
+    -----
+    A classifier has no residual, but its error has a slope: in regression k is the derivative of ŷ - y at a fixed
+    target, and its like is the derivative of the log-likelihood of the sample's class, in nats per unit of the input.
+    With ``nll`` the negative log-likelihoods (N,), ``grad`` is then ``input_gradient(nll, x)`` (the sign of k
+    does not matter), as in the last example.
+
+    Source: paper, sections 3.1 to 3.3; ``order`` and ``normalize`` are our readings of what it leaves open. Errors
+    beside "mae" and "mse", and several outputs, are ours.
 
     Examples
     --------
@@ -83,9 +119,22 @@ def lai_loss(
     tensor([1.4142, 8.2365])
     >>> lai_loss(y_hat, y, k, lam=[0.5, 0.1], norm="elastic", l1_ratio=0.5)
     tensor(5.7127)
+    >>> from lai import input_gradient
+    >>> def cross_entropy(logits, labels):
+    ...     return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
+    >>> x, labels = torch.tensor([[0.0, 1.0], [2.0, 0.0]], requires_grad=True), torch.tensor([0, 1])
+    >>> logits = torch.stack([x[:, 0], 2 * x[:, 1]], 1)
+    >>> nll = cross_entropy(logits, labels)
+    >>> lai_loss(logits, labels, input_gradient(nll, x), lam=0.1, base=cross_entropy)
+    tensor(18.5766, grad_fn=<MeanBackward0>)
     """
-    _check_options(base, norm, l1_ratio, order, reduction)
-    return _lai_loss(input, target, grad, check_lam(lam), base, norm, l1_ratio, order, normalize, reduction)
+    options: dict[str, Any] = {"base": base, "factor": factor, "norm": norm, "l1_ratio": l1_ratio}
+    options |= {"order": order, "normalize": normalize, "reduction": reduction}
+    _check_options(**options)
+    lam = check_lam(lam)
+    if all(isinstance(t, Tensor) for t in (input, grad)):
+        check_range(lam, compute_dtype(input, grad))
+    return _lai_loss(input, target, grad, lam, weight, **options)
 
 
 def _lai_loss(
@@ -93,7 +142,10 @@ def _lai_loss(
     target: Tensor,
     grad: Tensor,
     lam: float | Tensor,
+    weight: Tensor | None,
+    *,
     base: Base,
+    factor: Factor | None,
     norm: Norm,
     l1_ratio: float | None,
     order: Order,
@@ -101,34 +153,95 @@ def _lai_loss(
     reduction: Reduction,
 ) -> Tensor:
     """:func:`lai_loss` with its options checked; looks at shapes only, so it never waits for a GPU."""
-    _check_tensors(input, target, grad, lam)
-    if order == "batch":
-        _refuse_batch_order()
-    dtype = compute_dtype(input, target, grad)
-    e = (input.to(dtype) - target.to(dtype)).flatten()
-    e = e * e if base == "mse" else e.abs()
-    factors = unchecked_factor(grad.to(dtype), lam, base).reshape(len(e), -1)  # (N, d)
-
+    e, factors = _errors_and_factors(input, target, grad, lam, base, factor)
+    n: float | Tensor = e.numel()
+    if weight is not None:
+        weight = _weights(weight, e)
+        e, n = e * weight, weight.sum()
     if order == "sample":
         loss = e * _combine(factors, norm, l1_ratio, normalize)
         if reduction == "none":
-            return loss.reshape(input.shape)
-        return loss.mean() if reduction == "mean" else loss.sum()
-    total = e.sum()
-    # Σ e_i F_i = total · (weighted mean of F): the norm is taken of a vector that is never zero.
-    some = total > torch.finfo(dtype).tiny  # dividing by less overflows in backward
-    weights = torch.where(some, e / torch.where(some, total, 1.0), 1.0 / len(e))
-    loss = total * _combine((weights @ factors)[None], norm, l1_ratio, normalize)[0]
-    return loss / len(e) if reduction == "mean" else loss
+            return loss
+        if weight is None and reduction == "mean":
+            return loss.mean()
+    else:
+        _refuse_batch_order()
+        total = e.sum(0)  # of each output
+        # Σ e_i F_i = total · (weighted mean of F): the norm is taken of a vector that is never zero.
+        some = total > torch.finfo(e.dtype).tiny  # dividing by less overflows in backward
+        shares = torch.where(some, e / torch.where(some, total, 1.0), 1.0 / len(e))
+        loss = total * _combine((shares[..., None] * factors).sum(0), norm, l1_ratio, normalize)
+    return loss.sum() / n if reduction == "mean" else loss.sum()
+
+
+def _errors_and_factors(
+    input: Tensor, target: Tensor, grad: Tensor, lam: float | Tensor, base: Base, factor: Factor | None
+) -> tuple[Tensor, Tensor]:
+    """The errors, (N,) or (N, M), and the factor of each in every direction: their shape, and d."""
+    _check_tensors(input, target, grad, callable(base))
+    dtype = compute_dtype(input, grad, *([target] if target.dtype.is_floating_point else []))
+    error, natural = pointwise_error(base)
+    e = error(input.to(dtype), target.to(dtype) if target.dtype.is_floating_point else target)
+    if callable(base):
+        _check_errors(e, len(input))
+    head = e.shape if e.ndim == 2 and e.shape[1] > 1 else e.shape[:1]
+    if grad.ndim == 0 or grad.shape[: len(head)] != head or grad.numel() == 0:
+        wanted = "(N, M, *features)" if len(head) == 2 else "(N, *features)"
+        raise ValueError(
+            f"grad has shape {tuple(grad.shape)}: it must be {wanted} with "
+            f"{', '.join(f'{name} = {size}' for name, size in zip('NM', head))}"  # noqa: B905 M only if there is one
+        )
+    if isinstance(lam, Tensor):
+        check_broadcast(lam, grad.shape[1:], "the features of grad")
+    return e, unchecked_factor(grad.to(dtype), lam, factor or natural).reshape(*e.shape, -1)
+
+
+def pointwise_error(base: Base) -> tuple[Error, Factor]:
+    """What ``base`` stands for: (input, target) to errors of their shape, and the factor that belongs to it."""
+    if callable(base):
+        return base, "mse"
+    name, parameter = base if isinstance(base, tuple) and len(base) == 2 else (base, 1.0 if base == "huber" else None)
+    number = isinstance(parameter, int | float) and not isinstance(parameter, bool)
+    if name == "huber" and number and 0 < parameter < float("inf"):  # type: ignore[operator]
+        return lambda input, target: _huber((input - target).abs(), parameter), "mse"  # type: ignore[arg-type]
+    if name == "quantile" and number and 0 < parameter < 1:  # type: ignore[operator]
+        q: float = parameter  # type: ignore[assignment]
+        return lambda input, target: torch.maximum(q * (target - input), (q - 1) * (target - input)), "mae"
+    if parameter is not None or base not in BASES:
+        raise ValueError(
+            f"base = {base!r}: must be 'mae', 'mse', 'huber', ('huber', delta) with delta > 0, "
+            "('quantile', q) with 0 < q < 1, or a callable (input, target) -> errors"
+        )
+    if base == "mae":
+        return lambda input, target: (input - target).abs(), "mae"
+    return lambda input, target: (input - target).square(), "mse"
+
+
+def _huber(a: Tensor, delta: float) -> Tensor:
+    inside = a.clamp(max=delta)
+    return inside * (a - inside / 2)
+
+
+def plain_loss(base: Base) -> Error:
+    """The mean error over a batch, which the Lai loss of this base weighs: what the batches without slopes minimise."""
+    error = pointwise_error(base)[0]
+    if base in BASES:
+        return nn.functional.l1_loss if base == "mae" else nn.functional.mse_loss
+    return lambda input, target: error(input, target).mean()
+
+
+OPTIONS = ("base", "factor", "norm", "l1_ratio", "order", "normalize", "reduction")
 
 
 class LaiLoss(nn.Module):
     r"""The Lai loss as a module; options and errors as in :func:`lai.lai_loss`.
 
-    ``lam`` is a buffer: it moves with ``.to(device)`` and is saved in the state dict. It keeps float64 when the
-    module is cast, since λ = 1e-8 is zero in float16.
+    ``lam`` is a buffer: it moves with ``.to(device)`` and is saved in the state dict, whose λ takes the place of the
+    constructor's. It keeps float64 when the module is cast, since λ = 1e-8 is zero in float16, and is float32 on a
+    device without float64. Whether it is positive, finite and within the precision is checked when it is loaded, and in
+    ``forward`` once after each change in place, not at every step, where a GPU would be waited for.
 
-    Shape: ``input`` and ``target`` (N,) or (N, 1), ``grad`` (N, \*features); a scalar, or the shape of ``input``.
+    Shape: ``input``, ``target``, ``grad`` and ``weight`` as in :func:`lai.lai_loss`.
 
     Source: paper, sections 3.1 to 3.3.
 
@@ -151,6 +264,7 @@ class LaiLoss(nn.Module):
         lam: Any = 1.0,
         *,
         base: Base = "mse",
+        factor: Factor | None = None,
         norm: Norm = "l2",
         l1_ratio: float | None = None,
         order: Order = "sample",
@@ -158,60 +272,73 @@ class LaiLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        _check_options(base, norm, l1_ratio, order, reduction)
-        self.base, self.norm, self.l1_ratio = base, norm, l1_ratio
+        _check_options(base, factor, norm, l1_ratio, order, normalize, reduction)
+        self.base, self.factor, self.norm, self.l1_ratio = base, factor, norm, l1_ratio
         self.order, self.normalize, self.reduction = order, normalize, reduction
         self.register_buffer("lam", torch.as_tensor(check_lam(lam), dtype=torch.float64).detach().clone())
+        self._checked: tuple[Any, ...] = ()
 
     def _apply(self, fn: Any, recurse: bool = True) -> LaiLoss:
         exact = self.lam
+        self.lam = exact.float()  # which every device has, and every cast takes
         super()._apply(fn, recurse)
-        if not exact.is_meta:
-            self.lam = exact.to(device=self.lam.device)
+        value = self.lam if exact.is_meta else exact
+        try:
+            self.lam = value.to(device=self.lam.device, dtype=exact.dtype)
+        except (TypeError, RuntimeError):  # no float64 there
+            self.lam = value.float().to(device=self.lam.device)
         return self
 
-    def forward(self, input: Tensor, target: Tensor, grad: Tensor) -> Tensor:
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        if isinstance(state_dict.get(f"{prefix}lam"), Tensor) and not state_dict[f"{prefix}lam"].is_meta:
+            check_lam(state_dict[f"{prefix}lam"], name=f"{prefix}lam")
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, input: Tensor, target: Tensor, grad: Tensor, weight: Tensor | None = None) -> Tensor:
         """The loss of ``input`` against ``target`` where the model's slopes are ``grad``."""
-        return _lai_loss(
-            input,
-            target,
-            grad,
-            self.lam,
-            self.base,
-            self.norm,
-            self.l1_ratio,
-            self.order,
-            self.normalize,
-            self.reduction,
-        )
+        if not out_of_sight(self.lam) and isinstance(input, Tensor) and isinstance(grad, Tensor):
+            self._check_lam_once(compute_dtype(input, grad))
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return _lai_loss(input, target, grad, self.lam, weight, **options)
+
+    def _check_lam_once(self, dtype: torch.dtype) -> None:
+        version = None if self.lam.is_inference() else self.lam._version
+        now = self.lam, version, dtype
+        if len(self._checked) != 3 or self._checked[0] is not self.lam or self._checked[1:] != now[1:]:
+            check_lam(self.lam)
+            check_range(self.lam, dtype)
+            self._checked = now
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""
-        ratio = f", l1_ratio={self.l1_ratio}" if self.norm == "elastic" else ""
-        return (
-            f"lam={self.lam.tolist()}, base={self.base!r}, norm={self.norm!r}{ratio}, order={self.order!r}, "
-            f"normalize={self.normalize}, reduction={self.reduction!r}"
-        )
+        given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
+        return ", ".join([f"lam={self.lam.tolist()}", *(f"{name}={value!r}" for name, value in given.items())])
 
 
 def _combine(factors: Tensor, norm: Norm, l1_ratio: float | None, normalize: bool) -> Tensor:
-    """(N, d) factors to the N norms. No factor is zero, so neither norm has a kink here."""
-    d = factors.shape[1]
+    """Factors (..., d) to their norms (...). No factor is zero, so neither norm has a kink here."""
+    d = factors.shape[-1]
     ratio = {"l1": 1.0, "l2": 0.0}.get(norm, l1_ratio)
     assert ratio is not None  # _check_options saw to it
     out = torch.zeros((), dtype=factors.dtype, device=factors.device)
     if ratio > 0:
-        out = out + ratio * factors.sum(1) / (d if normalize else 1)
+        out = out + ratio * factors.sum(-1) / (d if normalize else 1)
     if ratio < 1:
-        out = out + (1 - ratio) * torch.linalg.vector_norm(factors, dim=1) / (d**0.5 if normalize else 1)
+        out = out + (1 - ratio) * torch.linalg.vector_norm(factors, dim=-1) / (d**0.5 if normalize else 1)
     return out
 
 
-def _check_options(base: str, norm: str, l1_ratio: float | None, order: str, reduction: str) -> None:
-    check_choice("base", base, BASES)
+def _check_options(
+    base: Any, factor: Any, norm: Any, l1_ratio: Any, order: Any, normalize: Any, reduction: Any
+) -> None:
+    pointwise_error(base)
+    if factor is not None:
+        check_choice("factor", factor, BASES)
     check_choice("norm", norm, ("l2", "l1", "elastic"))
     check_choice("order", order, ("sample", "batch"))
     check_choice("reduction", reduction, ("mean", "sum", "none"))
+    if not isinstance(normalize, bool):
+        raise TypeError(f"normalize = {normalize!r}: must be True or False")
     if norm != "elastic":
         if l1_ratio is not None:
             raise ValueError(f"l1_ratio = {l1_ratio!r}: only norm='elastic' takes it, and norm is {norm!r}")
@@ -221,24 +348,36 @@ def _check_options(base: str, norm: str, l1_ratio: float | None, order: str, red
         raise ValueError("reduction = 'none': order='batch' gives one number for the batch; use 'mean' or 'sum'")
 
 
-def _check_tensors(input: Tensor, target: Tensor, grad: Tensor, lam: float | Tensor) -> None:
+def _check_tensors(input: Tensor, target: Tensor, grad: Tensor, any_shape: bool) -> None:
     for name, t in (("input", input), ("target", target), ("grad", grad)):
         if not isinstance(t, Tensor):
             raise TypeError(f"{name} is a {type(t).__name__}: it must be a tensor")
-        if not t.dtype.is_floating_point:
+        if not t.dtype.is_floating_point and not (any_shape and name == "target"):  # a class is an integer
             raise TypeError(f"{name} has dtype {t.dtype}: it must be floating point")
-    if input.ndim not in (1, 2) or (input.ndim == 2 and input.shape[1] != 1):
-        raise ValueError(f"input has shape {tuple(input.shape)}: it must be (N,) or (N, 1)")
-    if target.shape != input.shape:
+    if not any_shape and (input.ndim not in (1, 2) or input.shape[1:] == (0,)):
+        raise ValueError(f"input has shape {tuple(input.shape)}: it must be (N,), (N, 1) or (N, M)")
+    if not any_shape and target.shape != input.shape:
         raise ValueError(
             f"target has shape {tuple(target.shape)} and input {tuple(input.shape)}: they must be the same"
         )
-    if len(input) == 0:
+    if input.ndim == 0 or len(input) == 0:
         raise ValueError("input is empty: N must be at least 1")
-    if grad.ndim == 0 or grad.shape[0] != input.shape[0] or grad.numel() == 0:
-        raise ValueError(f"grad has shape {tuple(grad.shape)}: it must be (N, *features) with N = {input.shape[0]}")
-    if isinstance(lam, Tensor):
-        check_broadcast(lam, grad.shape[1:], "the features of grad")
+
+
+def _check_errors(e: Any, n: int) -> None:
+    if not isinstance(e, Tensor) or not e.dtype.is_floating_point or e.ndim not in (1, 2) or len(e) != n:
+        what = tuple(e.shape) if isinstance(e, Tensor) else type(e).__name__
+        raise ValueError(f"base returned {what}: it must return errors (N,) or (N, M) with N = {n}, not their mean")
+
+
+def _weights(weight: Tensor, e: Tensor) -> Tensor:
+    """The weights in the shape of the errors."""
+    if not isinstance(weight, Tensor) or weight.dtype.is_complex:
+        raise TypeError(f"weight is a {type(weight).__name__}: it must be a tensor of real numbers")
+    if weight.shape not in (e.shape, e.shape[:1]):
+        raise ValueError(f"weight has shape {tuple(weight.shape)}: it must be {tuple(e.shape[:1])} or {tuple(e.shape)}")
+    weight = weight.to(e.dtype)
+    return (weight[:, None] if weight.ndim < e.ndim else weight).expand_as(e)
 
 
 def _refuse_batch_order() -> None:
@@ -250,7 +389,9 @@ def _refuse_batch_order() -> None:
         )
 
 
-def directional_losses(input: Tensor, target: Tensor, grad: Tensor, *, lam: Any = 1.0, base: Base = "mse") -> Tensor:
+def directional_losses(
+    input: Tensor, target: Tensor, grad: Tensor, *, lam: Any = 1.0, base: Base = "mse", factor: Factor | None = None
+) -> Tensor:
     r"""The Lai loss of every sample in every direction, before any norm combines the directions.
 
     With e the error and k_j the slope by input j,
@@ -265,19 +406,13 @@ def directional_losses(input: Tensor, target: Tensor, grad: Tensor, *, lam: Any 
 
     Parameters
     ----------
-    input : Tensor (N,) or (N, 1)
-        Predictions.
-    target : Tensor, same shape as ``input``
-    grad : Tensor (N, \*features)
-        The slope of each prediction by each input, from :func:`lai.input_gradient`; (N,) for one input.
-    lam : float, or list or Tensor that broadcasts along the features
-        λ > 0; its units are those of :func:`lai.lai_factor`.
-    base : "mse" or "mae"
+    input, target, grad, lam, base, factor
+        As in :func:`lai.lai_loss`.
 
     Returns
     -------
-    Tensor (N, d)
-        In the target's units, squared for "mse"; d is the number of features. float32 for half-precision arguments.
+    Tensor (N, d), or (N, M, d) for M outputs
+        In the units of the error; d is the number of features. float32 for half-precision arguments.
 
     Raises
     ------
@@ -298,10 +433,8 @@ def directional_losses(input: Tensor, target: Tensor, grad: Tensor, *, lam: Any 
     >>> losses.norm(dim=1)  # lai_loss with norm="l2", reduction="none"
     tensor([1.4142, 8.2365])
     """
-    check_choice("base", base, BASES)
+    _check_options(base, factor, "l2", None, "sample", False, "none")
     lam = check_lam(lam)
-    _check_tensors(input, target, grad, lam)
-    dtype = compute_dtype(input, target, grad)
-    e = (input.to(dtype) - target.to(dtype)).flatten()
-    e = e * e if base == "mse" else e.abs()
-    return e[:, None] * unchecked_factor(grad.to(dtype), lam, base).reshape(len(e), -1)
+    e, factors = _errors_and_factors(input, target, grad, lam, base, factor)
+    check_range(lam, factors.dtype)
+    return e[..., None] * factors if e.shape[1:] != (1,) else e * factors[:, 0]

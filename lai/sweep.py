@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
 from .factor import check_choice, check_lam, compute_dtype
 from .gradient import assert_independent_samples
-from .loss import lai_loss
+from .loss import lai_loss, plain_loss
 from .metrics import rmse
 from .program import BETAS, Name, Network, Objective, Part, compiled, trace
 from .schedule import LaiSchedule, check_count
-from .training import batch_order, batch_starts, check_data, check_positive, lai_points, plain_loss, resolve_device
+from .training import batch_order, batch_starts, check_data, check_positive, lai_points, resolve_device
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""

@@ -3,16 +3,18 @@
 import functools
 import math
 from fractions import Fraction
+from typing import Any
 
 import checks
 import numpy as np
 import pytest
 import torch
+import torch.autograd.forward_ad as fwAD
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath import mp
 
 import lai
-from lai.factor import sin_cos
 
 LAMS = [1e-4, 0.01, 0.1, 0.5, 1.0, 1.5, 2.0, 36.0]
 
@@ -97,9 +99,32 @@ def test_continuous_in_lam_at_one(base: str) -> None:
 def test_derivatives_against_finite_differences(base: str, lam: float) -> None:
     edge = lam if base == "mae" else math.sqrt(lam)
     k = torch.tensor([0.003, 0.3, 0.9, 1.1, 3.0, 30.0], dtype=torch.float64)
-    k = torch.cat([k, -k])
+    k = torch.cat([torch.zeros(1, dtype=torch.float64), k, -k])
     k = k[(k.abs() / edge - 1).abs() > 0.01]  # the tie has a test of its own
     checks.derivatives(lambda k: lai.lai_factor(k, lam, base=base), k)
+    with fwAD.dual_level():
+        forward = fwAD.unpack_dual(lai.lai_factor(fwAD.make_dual(k, torch.ones_like(k)), lam, base=base)).tangent
+    backward = torch.func.grad(lambda k: lai.lai_factor(k, lam, base=base).sum())(k)
+    torch.testing.assert_close(forward, backward)
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_derivative_over_the_whole_range(base: str, dtype: torch.dtype) -> None:
+    """Against 60 digits: for slopes and λ at the ends of the format, where powers of either overflow."""
+    eps, tiny, most = (getattr(torch.finfo(dtype), name) for name in ("eps", "tiny", "max"))
+    decades = (-30, -10, -3, 0, 3, 10, 30)
+    with mp.workdps(60):
+        for lam in (tiny, *(3.0 * 10.0**p for p in decades), most):
+            at = torch.tensor(lam, dtype=dtype).item()  # as the format holds it
+            k = torch.tensor([2.0 * s * 10.0**p for p in decades for s in (1, -1)], dtype=dtype, requires_grad=True)
+            (got,) = torch.autograd.grad(lai.lai_factor(k, at, base=base).sum(), k)
+            power, edge = (2, mp.sqrt(mp.mpf(at))) if base == "mse" else (1, mp.mpf(at))
+            for x, value in zip(map(mp.mpf, k.tolist()), got.tolist(), strict=True):
+                factor = (max(abs(x), edge) / mp.sqrt(1 + x**2) / min(1, edge)) ** power
+                by_log = mp.sign(x) / (abs(x) * (1 + x**2)) if abs(x) > edge else -x / (1 + x**2)
+                want = power * factor * by_log
+                assert abs(mp.mpf(value) - want) <= 20 * eps * abs(want) + 4 * tiny, (lam, x)
 
 
 @pytest.mark.parametrize("base", ["mae", "mse"])
@@ -128,7 +153,7 @@ def test_slope_at_zero_is_zero_and_nan_stays_nan() -> None:
 def test_derivative_survives_large_k_in_float32(power: int) -> None:
     """d sin θ/dk = (1+k²)^(-3/2); computed as 1/h - k²/h³ it is noise beyond k = 1e4."""
     k = torch.tensor(3.0 * 10**power, requires_grad=True)
-    (slope,) = torch.autograd.grad(sin_cos(k)[0], k)
+    (slope,) = torch.autograd.grad(lai.lai_factor(k, 1.0, base="mae"), k)
     assert slope.item() == pytest.approx((1 + k.item() ** 2) ** -1.5, rel=1e-5)
 
 
@@ -209,3 +234,32 @@ def test_a_lam_beyond_the_dtype_is_refused_and_not_nan() -> None:
     checks.refused(ValueError, "lam = 1e-92.*float32", lai.lai_factor, torch.zeros(1), 1e-92)
     assert lai.lai_factor(torch.zeros(1, dtype=torch.float64), 1e-92).item() == 1
     checks.refused(ValueError, "lam = 1e.40.*float32", lai.lai_factor, torch.zeros(1), 1e40, base="mae")
+
+
+@pytest.mark.parametrize("base", ["mae", "mse"])
+def test_rescaled_lam_has_its_boundary_at_the_same_model(base: Any) -> None:
+    """A slope at the boundary in raw units is at the boundary of the standardised model, and the way back is exact."""
+    x_scale, y_scale, lam = torch.tensor([0.5, 20.0], dtype=torch.float64), 3.0, [0.2, 4.0]
+    power = 2 if base == "mse" else 1
+    k = torch.tensor(lam, dtype=torch.float64) ** (1 / power)
+    x = torch.randn(5, 2, dtype=torch.float64)
+    _, scaled = lai.value_and_input_gradient(lambda z: (z * x_scale) @ k / y_scale, x / x_scale)
+    moved = lai.rescale_lam(lam, x_scale=x_scale, y_scale=y_scale, base=base)
+    torch.testing.assert_close(scaled[0] ** power, moved)
+    back = lai.rescale_lam(moved, x_scale=1 / x_scale, y_scale=1 / y_scale, base=base)
+    torch.testing.assert_close(back, torch.tensor(lam, dtype=torch.float64))
+    assert lai.rescale_lam(0.3, x_scale=2, y_scale=4, base=base) == pytest.approx(0.3 * 0.5**power, rel=1e-15)
+    checks.refused(ValueError, r"x_scale = \[1.0, 0.0\]", lai.rescale_lam, 0.3, x_scale=[1.0, 0.0])
+    checks.refused(ValueError, "y_scale = nan", lai.rescale_lam, 0.3, y_scale=math.nan)
+    checks.refused(ValueError, "lam = -1", lai.rescale_lam, -1.0)
+    checks.refused(ValueError, "base = 'huber'", lai.rescale_lam, 1.0, base="huber")
+
+
+def test_lists_beyond_the_dtype_are_refused() -> None:
+    checks.refused(
+        ValueError,
+        "lam = 1e-100.*float32",
+        lai.lai_factor,
+        torch.zeros(2),
+        torch.tensor([1e-100, 1.0], dtype=torch.float64),
+    )

@@ -1,5 +1,6 @@
 """The loss, and its parts by direction, against their definitions written out, and against torch's own losses."""
 
+import copy
 import functools
 import itertools
 import math
@@ -9,10 +10,11 @@ import checks
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import lai
 from lai import directional_losses
+from lai.loss import plain_loss
 
 D = torch.float64
 
@@ -188,7 +190,7 @@ def test_lam_buffer_survives_casts_and_state_dicts() -> None:
     ("change", "message"),
     [
         ({"target": torch.zeros(6, 1)}, r"target has shape \(6, 1\) and input \(6,\)"),
-        ({"input": torch.zeros(6, 2), "target": torch.zeros(6, 2)}, r"input has shape \(6, 2\)"),
+        ({"input": torch.zeros(6, 2), "target": torch.zeros(6, 2)}, r"grad has shape \(6, 3\).*N = 6, M = 2"),
         ({"input": torch.zeros(0), "target": torch.zeros(0), "grad": torch.zeros(0, 3)}, "input is empty"),
         ({"grad": torch.zeros(5, 3)}, r"grad has shape \(5, 3\).*N = 6"),
         ({"lam": [0.1, 0.2]}, r"lam has shape \(2,\).*features of grad, \(3,\)"),
@@ -203,6 +205,17 @@ def test_lam_buffer_survives_casts_and_state_dicts() -> None:
         ({"order": "epoch"}, "order = 'epoch'"),
         ({"order": "batch", "reduction": "none"}, "reduction = 'none'"),
         ({"reduction": "median"}, "reduction = 'median'"),
+        ({"base": "quantile"}, "base = 'quantile'"),
+        ({"base": ("quantile", 1.0)}, r"base = \('quantile', 1.0\)"),
+        ({"base": ("huber", 0.0)}, r"base = \('huber', 0.0\)"),
+        ({"base": ("mse", 2.0)}, r"base = \('mse', 2.0\)"),
+        ({"base": ["mse"]}, r"base = \['mse'\]"),
+        ({"base": lambda input, target: (input - target).square().mean()}, r"base returned \(\)"),
+        ({"factor": "huber"}, "factor = 'huber'"),
+        ({"weight": torch.ones(5)}, r"weight has shape \(5,\)"),
+        ({"lam": 1e-100}, "lam = 1e-100"),
+        ({"lam": [1e-100, 1.0, 1.0]}, "lam = 1e-100"),
+        ({"input": torch.zeros(6, 2), "target": torch.zeros(6, 2), "grad": torch.zeros(6, 3, 2)}, "grad has shape"),
     ],
 )
 def test_bad_arguments_are_named(change: dict, message: str) -> None:
@@ -214,6 +227,9 @@ def test_bad_types_are_named() -> None:
     y = torch.zeros(2)
     checks.refused(TypeError, "target has dtype torch.int64", lai.lai_loss, y, y.long(), y)
     checks.refused(TypeError, "grad is a list", lai.lai_loss, y, y, [0.0, 0.0])
+    for loss in (lai.LaiLoss, functools.partial(lai.lai_loss, y, y, y)):
+        checks.refused(TypeError, "normalize = 'no'", loss, normalize="no")
+    checks.refused(TypeError, "weight is a list", lai.lai_loss, y, y, y, weight=[1.0, 1.0])
 
 
 def test_batch_order_is_refused_where_it_does_not_decompose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +261,153 @@ def test_batch_order_pulls_the_same_at_any_size_of_equal_errors(size: float) -> 
 def test_deferred_initialisation() -> None:
     module = lai.LaiLoss(0.1).to("meta").to_empty(device="cpu")
     assert module.lam.shape == () and module.lam.device.type == "cpu"
+
+
+def test_lam_beyond_the_precision_or_spoilt_in_place_is_refused() -> None:
+    y = torch.ones(2)
+    for lam in (1e-100, 1e300):
+        checks.refused(ValueError, f"lam = {lam}".replace("+", "."), lai.LaiLoss(lam), y, y, y)
+        assert torch.isfinite(lai.LaiLoss(lam)(y.double(), y.double(), y.double()))
+    module = lai.LaiLoss([0.1, 2.0])
+    k = torch.ones(2, 2)
+    module(y, y, k)
+    module.lam[1] = -2.0
+    checks.refused(ValueError, r"lam\[1\] = -2.0", module, y, y, k)
+    checks.refused(ValueError, r"lam\[1\] = -2.0", copy.deepcopy(module), y, y, k)
+    module.lam = torch.tensor([math.nan, 1.0])
+    checks.refused(ValueError, r"lam\[0\] = nan", module, y, y, k)
+    module.lam.fill_(1.0)
+    assert module(y, y, k).item() == lai.lai_loss(y, y, k).item()
+
+
+@pytest.mark.parametrize("bad", [-1.0, 0.0, math.inf, math.nan])
+def test_a_bad_lam_is_not_loaded(bad: float) -> None:
+    model = nn.ModuleDict({"loss": lai.LaiLoss(0.5)})
+    checks.refused(ValueError, f"loss.lam = {bad}", model.load_state_dict, {"loss.lam": torch.tensor(bad)})
+    assert model["loss"].lam.item() == 0.5
+
+
+def test_a_device_without_float64() -> None:
+    """Its casts, and that lam stays in float32 where it cannot be wider."""
+
+    def to_mps(t: Tensor) -> Tensor:
+        if t.dtype == torch.float64:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return t
+
+    assert lai.LaiLoss(0.1)._apply(to_mps).lam.item() == 0.1
+
+    class Narrow(lai.LaiLoss):
+        def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
+            super().register_buffer(name, tensor.float(), persistent)  # as after a move
+
+    module = Narrow(0.1)
+    assert module.lam.dtype == torch.float32
+    y_hat, y, k = (t.float() for t in batch())
+    torch.testing.assert_close(module(y_hat, y, k), lai.lai_loss(y_hat, y, k, lam=0.1))
+
+
+# --- other errors, weights, several outputs ----------------------------------------------------------------------
+
+
+def pinball(y_hat: Tensor, y: Tensor) -> Tensor:
+    return torch.where(y > y_hat, 0.9 * (y - y_hat), 0.1 * (y_hat - y))
+
+
+ERRORS: list[Any] = [
+    ("mae", "mae", lambda a, b: (a - b).abs()),
+    ("mse", "mse", lambda a, b: (a - b) ** 2),
+    ("huber", "mse", functools.partial(torch.nn.functional.huber_loss, reduction="none")),
+    (("huber", 0.3), "mse", functools.partial(torch.nn.functional.huber_loss, reduction="none", delta=0.3)),
+    (("quantile", 0.9), "mae", pinball),
+]
+
+
+@pytest.mark.parametrize(("base", "factor", "error"), ERRORS)
+def test_every_error_is_weighed_by_its_factor(base: Any, factor: Any, error: Any) -> None:
+    y_hat, y, k = batch(9)
+    e, lam = error(y_hat, y), [0.1, 1.0, 5.0]
+    want = e * lai.lai_factor(k, torch.tensor(lam, dtype=D), base=factor).norm(dim=1)
+    torch.testing.assert_close(lai.lai_loss(y_hat, y, k, lam=lam, base=base, reduction="none"), want)
+    own = lai.lai_loss(y_hat, y, k, lam=lam, base=error, factor=factor, reduction="none")
+    torch.testing.assert_close(own, want)
+    torch.testing.assert_close(plain_loss(base)(y_hat, y), e.mean())
+    torch.testing.assert_close(plain_loss(error)(y_hat, y), e.mean())
+    other = "mse" if factor == "mae" else "mae"
+    swapped = e[:, None] * lai.lai_factor(k, 0.3, base=other)  # type: ignore[arg-type]
+    torch.testing.assert_close(directional_losses(y_hat, y, k, lam=0.3, base=base, factor=other), swapped)
+    checks.derivatives(functools.partial(lai.lai_loss, lam=0.7, base=base), y_hat, y, k)
+
+
+@pytest.mark.parametrize("order", ["sample", "batch"])
+def test_a_weight_counts_like_so_many_samples(order: Any) -> None:
+    y_hat, y, k = batch()
+    weight = torch.tensor([1, 0, 3, 1, 2, 1])
+    again = [t.repeat_interleave(weight, 0) for t in (y_hat, y, k)]
+    for reduction in ("mean", "sum"):
+        loss = functools.partial(lai.lai_loss, lam=0.3, order=order, reduction=reduction)  # type: ignore[arg-type]
+        torch.testing.assert_close(loss(y_hat, y, k, weight=weight), loss(*again))
+    module = lai.LaiLoss(0.3, order=order)
+    torch.testing.assert_close(module(y_hat, y, k, weight), module(*again))
+
+
+@pytest.mark.parametrize("order", ["sample", "batch"])
+@pytest.mark.parametrize("base", ["mse", "mae", ("quantile", 0.2)])
+@pytest.mark.parametrize("shape", [(3,), (2, 2, 2), ()])
+def test_every_output_has_its_own_loss(order: Any, base: Any, shape: tuple[int, ...]) -> None:
+    g = torch.Generator().manual_seed(0)
+    y_hat, y = torch.randn(2, 7, 4, generator=g, dtype=D)
+    k = torch.randn(7, 4, *shape, generator=g, dtype=D)
+    weight = torch.rand(7, generator=g, dtype=D)
+    loss = functools.partial(lai.lai_loss, lam=0.3, base=base, order=order)
+    alone = torch.stack([loss(y_hat[:, m], y[:, m], k[:, m], weight=weight) for m in range(4)])
+    torch.testing.assert_close(loss(y_hat, y, k, weight=weight), alone.mean())
+    columns = weight[:, None].expand(7, 4)
+    torch.testing.assert_close(loss(y_hat, y, k, weight=columns, reduction="sum"), alone.sum() * weight.sum())
+    if order == "sample":
+        each = [loss(y_hat[:, m], y[:, m], k[:, m], reduction="none") for m in range(4)]
+        torch.testing.assert_close(loss(y_hat, y, k, reduction="none"), torch.stack(each, 1))
+    directions = directional_losses(y_hat, y, k, base=base)
+    torch.testing.assert_close(directions[:, 1], directional_losses(y_hat[:, 1], y[:, 1], k[:, 1], base=base))
+
+
+def test_outputs_in_other_units_take_their_own_lam() -> None:
+    k = torch.randn(7, 2, 3, dtype=D)
+    zeros, ones = torch.zeros(7, 2, dtype=D), torch.ones(7, 2, dtype=D)
+    got = lai.lai_loss(zeros, ones, k, lam=[[0.1], [2.0]], reduction="none")
+    want = [
+        lai.lai_loss(zeros[:, m], ones[:, m], k[:, m], lam=lam, reduction="none") for m, lam in ((0, 0.1), (1, 2.0))
+    ]
+    torch.testing.assert_close(got, torch.stack(want, 1))
+
+
+def test_a_classifier_by_the_slope_of_its_log_likelihood() -> None:
+    model, x, labels = nn.Linear(3, 4).double(), torch.randn(8, 3, dtype=D, requires_grad=True), torch.arange(8) % 4
+    cross_entropy = functools.partial(torch.nn.functional.cross_entropy, reduction="none")
+    logits = model(x)
+    k = lai.input_gradient(cross_entropy(logits, labels), x)
+    loss = lai.lai_loss(logits, labels, k, lam=0.1, base=cross_entropy)
+    p = logits.softmax(1)
+    by_hand = model.weight[labels] - p @ model.weight  # d log p / dx of a linear classifier
+    nll = -p[torch.arange(8), labels].log()
+    torch.testing.assert_close(loss, (nll * lai.lai_factor(by_hand, 0.1).norm(dim=1)).mean())
+    loss.backward()
+    assert torch.isfinite(model.weight.grad).all() and (model.weight.grad != 0).any()  # type: ignore[union-attr]
+
+
+def test_compiles_whole_and_maps() -> None:
+    """torch.func over networks, and a step in one graph."""
+    y_hat, y, k = batch()
+    module = lai.LaiLoss([0.1, 1.0, 5.0])
+    step = torch.func.grad(lambda k: module(y_hat, y, k))
+    want = step(k)
+    torch.testing.assert_close(torch.compile(step, fullgraph=True, backend="aot_eager")(k), want)
+    lams = torch.tensor([0.1, 2.0], dtype=D)
+    by_lam = torch.func.vmap(lambda lam: torch.func.grad(lambda k: lai.lai_loss(y_hat, y, k, lam=lam))(k))(lams)
+    for row, lam in zip(by_lam, lams, strict=True):
+        torch.testing.assert_close(
+            row, torch.func.grad(lambda k, lam=lam: lai.lai_loss(y_hat, y, k, lam=lam.item()))(k)
+        )
 
 
 # --- by direction -----------------------------------------------------------------------------------------------
