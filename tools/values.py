@@ -125,7 +125,7 @@ def _number_rule(parameter: Parameter, value: int | float) -> str:
         low, high = LAM_ENDS
         return "" if low <= value <= high else f"λ must be from {low:g} to {high:g}"
     if name in FRACTIONS:
-        return "" if 0 <= value <= 1 else "must be from 0 to 1"
+        return "" if value == 0 or 1 / LARGEST <= value <= 1 else f"must be 0 or from {1 / LARGEST:g} to 1"
     if name == "beta":
         return "" if 0.001 <= value <= 100 else "β must be from 0.001 to 100"
     if name in POSITIVE and not value > 0:
