@@ -36,8 +36,7 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search shrinking rounding \
-  ledger report clean distclean
+.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search shrinking rounding ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
