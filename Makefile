@@ -1,9 +1,9 @@
 # Everything a reader or contributor runs. `make help` lists it.
 #   PYTHON  the interpreter that creates .venv (3.11 to 3.13)
-#   LAM     λ, a number or a list such as [0.1,0.2]
+#   LAM     λ, a number; for a chapter that takes several also a list such as [0.1,0.2]
 #   NAME    a chapter: lambda, 20_lambda or notebooks/20_lambda.ipynb
 #   PARAMS  further parameters of a chapter: "seeds=5 source=surrogate"
-#   ARGS    options passed on to the tool behind reproduce and to pytest
+#   ARGS    options passed on to the tool behind a command, and to pytest
 #   PORT    where `make serve` listens
 
 PYTHON ?= python3
@@ -19,8 +19,12 @@ UNIT = $(PY) -m pytest -n 3 $(SPREAD) --doctest-modules tests lai evidence
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")
-# Values reach the tools through the environment, so no shell ever parses them.
-export NAME PARAMS LAM PORT
+GIVEN_NAME := $(if $(findstring command,$(origin NAME)),--name "$$NAME")
+# Values reach the tools through the environment and as they were typed, so that neither make nor a shell parses them.
+$(foreach name,NAME PARAMS LAM PORT PYTHON ARGS,$(eval override $(name) := $$(value $(name))))
+export NAME PARAMS LAM PORT PYTHON ARGS
+# A tool with the words of ARGS.
+TOOL = $(PY) -m tools.words
 # The venv's own kernel, whatever else is installed; and one thread per kernel, so that several
 # notebooks side by side do not fight for cores and results do not depend on their number.
 export JUPYTER_PREFER_ENV_PATH := 1
@@ -32,34 +36,35 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env book serve chapter test test-all lint mutants format refresh reproduce clean distclean
+.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search shrinking rounding ledger report clean distclean
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
 
 env: ## create or update .venv from requirements.txt
-	@command -v $(PYTHON) >/dev/null || { \
-	  echo "error: $(PYTHON) is not installed; Python 3.11 to 3.13 is needed" >&2; exit 1; }
-	@$(PYTHON) tools/env.py
+	@command -v "$$PYTHON" >/dev/null || { \
+	  echo "error: PYTHON=$$PYTHON is not installed; Python 3.11 to 3.13 is needed" >&2; exit 1; }
+	@"$$PYTHON" tools/env.py
+
+doctor: ## what this machine has for the book, to paste into a report; installs nothing
+	@"$$PYTHON" tools/doctor.py
 
 book: env ## run the notebooks and build the HTML; LAM=0.05 builds it at another λ
 	@$(PY) -m tools.build $(GIVEN_LAM)
 
-serve: book ## build the book and serve it on this machine; PORT=8000
-	@echo "http://127.0.0.1:$(PORT)/ (Ctrl-C stops)"
-	@$(PY) -m http.server "$$PORT" --bind 127.0.0.1 \
-	  --directory "$$($(PY) -m tools.build --where $(GIVEN_LAM))"
+serve: env ## build the book and serve it on this machine; PORT=8000
+	@$(PY) -m tools.build $(GIVEN_LAM) --serve "$$PORT"
 
 chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds=5"
 	@$(PY) -m tools.chapter --name "$$NAME" $(GIVEN_LAM) --params "$$PARAMS"
 
 test: env lint ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
 	@$(NBVAL)
-	@$(UNIT) -m "not long" $(ARGS)
+	@PYTEST_ADDOPTS="$$ARGS" $(UNIT) -m "not long"
 
 test-all: env lint ## the same with what is long or drawn at random
 	@$(NBVAL)
-	@$(UNIT) $(ARGS)
+	@PYTEST_ADDOPTS="$$ARGS" $(UNIT)
 
 lint: env ## style, types, clean notebooks
 	@echo "== lint"
@@ -69,17 +74,33 @@ lint: env ## style, types, clean notebooks
 	@$(PY) -m tools.refresh --check
 
 mutants: env ## put small faults into lai and see that its tests notice; ARGS="loss --sample 40 --seed 1"
-	@$(PY) -m tools.mutate $(ARGS)
+	@$(TOOL) mutate
 
 format: env ## put the code in shape
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
 refresh: env ## re-execute the committed notebooks and write them back clean; NAME=lambda for one
-	@$(PY) -m tools.refresh $(if $(findstring command,$(origin NAME)),--name "$$NAME")
+	@$(PY) -m tools.refresh $(GIVEN_NAME)
 
 reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS="--help"
-	@$(PY) -m tools.reproduce $(ARGS)
+	@$(TOOL) reproduce
+
+search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or ARGS=tuning
+	@$(TOOL) search
+
+shrinking: env ## measure anew what shrinking outputs costs; ARGS="--seeds 3"
+	@$(TOOL) shrinking
+
+rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
+	@$(TOOL) rounding
+
+ledger: env ## judge every claim by its evidence and write the verdicts into book/claims.yml
+	@$(PY) -m tools.ledger --write
+
+report: env ## write the tables of the page on reproducibility, and README's figure, from book/results
+	@$(PY) -m tools.report --write
+	@$(PY) -m tools.readme_figure
 
 clean: ## remove what was built; keep the environment and finished cells
 	@# _runs/cells is what `make reproduce` goes on from

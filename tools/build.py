@@ -8,29 +8,48 @@ the place of the last good book only when everything has succeeded.
 
 import argparse
 import fcntl
+import functools
 import hashlib
+import http.server
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from tools.chapter import read_values, run_name
-from tools.notebook import ROOT, ToolError, absolute_data_setting, run, strip_colours
+from tools.chapter import run_name
+from tools.notebook import (
+    ROOT,
+    Parameter,
+    ToolError,
+    absolute_data_setting,
+    check_data,
+    oom_kills,
+    parameters,
+    read,
+    run,
+    strip_colours,
+    told,
+)
+from tools.values import parse, read_values, shortened
 
 KEPT = 6  # executions kept per notebook: the default λ, another one, and a few steps of editing
+SILENT = 10.0  # seconds that may pass without a line while pages are built
 
 
 @dataclass(frozen=True)
@@ -38,7 +57,7 @@ class Book:
     """The folders of one book: the sources under `root`, and what is built from them at `lam`."""
 
     root: Path
-    lam: str | None = None
+    lam: float | None = None
 
     @property
     def build(self) -> Path:
@@ -58,7 +77,16 @@ class Book:
         return self.home / "stage"
 
     def notebooks(self) -> list[Path]:
-        return sorted((self.root / "notebooks").glob("*.ipynb"))
+        """Those in the contents; a reader may keep others beside them."""
+        contents = set(re.findall(r"\bnotebooks/[^\s#]+", (self.root / "_toc.yml").read_text(encoding="utf-8")))
+        paths = sorted((self.root / "notebooks").glob("*.ipynb"))
+        return [path for path in paths if {f"notebooks/{path.stem}", f"notebooks/{path.name}"} & contents]
+
+    def values(self, notebook: Path) -> dict[str, Any]:
+        """The book's λ for a notebook that has one."""
+        if self.lam is None or "lam" not in parameters(read(notebook), notebook.name):
+            return {}
+        return read_values(notebook, f"{self.lam!r}", "")
 
 
 def digest(*parts: object) -> str:
@@ -92,28 +120,43 @@ def surroundings(root: Path) -> str:
 
 def execution_key(notebook: Path, values: dict[str, Any], around: str) -> str:
     """A fingerprint of one execution; outputs committed with the notebook do not count."""
-    node = nbformat.read(notebook, as_version=4)
+    node = read(notebook)
     cells = [(cell.cell_type, cell.get("id"), cell.source, cell.metadata) for cell in node.cells]
     return digest(cells, values, around)[:20]
 
 
 def cached(book: Book, notebook: Path, around: str) -> Path:
     """Where the cache has this notebook, executed at the book's parameters and in these surroundings; it may not exist."""
-    key = execution_key(notebook, read_values(notebook, book.lam, ""), around)
+    key = execution_key(notebook, book.values(notebook), around)
     return book.build / "cache" / f"{notebook.stem}-{key}.ipynb"
 
 
-def execute(notebook: Path, output: Path, values: dict[str, Any]) -> str:
-    """Run one notebook into the cache, in a process of its own; the error message, or nothing."""
+def execute(notebook: Path, output: Path, values: dict[str, Any]) -> tuple[str, float]:
+    """Run one notebook into the cache, in a process of its own; the error message, or nothing, and the seconds it took."""
     partial = output.with_name(f".{output.name}")
     start = time.monotonic()
     try:
         run(notebook, partial, values)
     except ToolError as error:
-        return str(error)
+        return str(error), 0.0
     partial.replace(output)
-    print(f"  {notebook.name} ({time.monotonic() - start:.0f} s)", flush=True)
-    return ""
+    seconds = time.monotonic() - start
+    output.with_suffix(".seconds").write_text(f"{seconds:.1f}\n")
+    return "", seconds
+
+
+def end_with_parent() -> None:
+    """Nothing goes on for a build that was killed: a worker ends with it, and a kernel with its worker."""
+
+    def wait() -> None:
+        if parent := multiprocessing.parent_process():
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+Task = tuple[Path, Path, dict[str, Any]]
 
 
 def execute_all(book: Book) -> dict[Path, Path]:
@@ -123,26 +166,64 @@ def execute_all(book: Book) -> dict[Path, Path]:
     cache.mkdir(parents=True, exist_ok=True)
     for partial in cache.glob(".*.ipynb"):  # left by a run that was interrupted
         partial.unlink()
-    done: dict[Path, Path] = {}
-    todo: list[tuple[Path, Path, dict[str, Any]]] = []
-    for notebook in book.notebooks():
-        done[notebook] = cached(book, notebook, around)
-        if done[notebook].exists():
-            done[notebook].touch()  # the ones used last are kept
+    done = {notebook: cached(book, notebook, around) for notebook in book.notebooks()}
+    todo: list[Task] = []
+    for notebook, output in done.items():
+        if output.exists():
+            output.touch()  # the ones used last are kept
         else:
-            todo.append((notebook, done[notebook], read_values(notebook, book.lam, "")))
+            check_data(notebook, {})
+            todo.append((notebook, output, book.values(notebook)))
     if todo:
+        for path in sorted(set((book.root / "notebooks").glob("*.ipynb")) - set(done)):
+            print(f"{path.name} is not in _toc.yml, so it is not run and gets no page")
         print(f"running {len(todo)} of {len(done)} notebooks", flush=True)
-        workers = min(2, os.cpu_count() or 1, len(todo))
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            errors = [error for error in pool.map(execute, *zip(*todo, strict=True)) if error]
-        if errors:
-            raise ToolError("\n\n".join(errors))
+        execute_side_by_side(todo)
     for notebook in done:
         kept = sorted(cache.glob(f"{notebook.stem}-*.ipynb"), key=lambda path: -path.stat().st_mtime)
         for old in kept[KEPT:]:
             old.unlink()
+            old.with_suffix(".seconds").unlink(missing_ok=True)
     return done
+
+
+def execute_side_by_side(todo: Sequence[Task]) -> None:
+    """Run notebooks on two cores, and tell what is done and how long the rest may take."""
+    workers = min(2, os.cpu_count() or 1, len(todo))
+    left = {notebook: expected_seconds(notebook, output.parent) for notebook, output, _ in todo}
+    start, before, errors = time.monotonic(), oom_kills(), []
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
+        running = {pool.submit(execute, *task): task[0] for task in todo}
+        try:
+            for n, future in enumerate(as_completed(running), 1):
+                notebook = running[future]
+                error, seconds = future.result()
+                errors += [error] if error else []
+                del left[notebook]
+                said = "failed" if error else f"{seconds:.0f} s"
+                rest = time_left(left.values(), time.monotonic() - start, n, workers)
+                print(f"  {n} of {len(todo)}: {notebook.name} ({said}){rest}", flush=True)
+        except BrokenProcessPool:
+            why = "memory ran out" if oom_kills() > before else "usually because memory ran out"
+            names = ", ".join(notebook.name for notebook in left)
+            raise ToolError(f"a process that runs notebooks was killed, {why}; not finished: {names}") from None
+    if errors:
+        raise ToolError("\n\n".join(errors))
+
+
+def expected_seconds(notebook: Path, cache: Path) -> float | None:
+    """What a notebook took when it was last run here."""
+    known = sorted(cache.glob(f"{notebook.stem}-*.seconds"), key=lambda path: path.stat().st_mtime)
+    return float(known[-1].read_text()) if known else None
+
+
+def time_left(left: Iterable[float | None], spent: float, finished: int, workers: int) -> str:
+    """In words; a notebook that was never run here counts as the mean of those that have finished."""
+    seconds = sum(spent / finished if one is None else one / workers for one in left)
+    if not seconds:
+        return ""
+    return f"; about {seconds:.0f} s left" if seconds < 90 else f"; about {seconds / 60:.0f} min left"
 
 
 def sources(root: Path) -> list[Path]:
@@ -179,8 +260,17 @@ def fill_stage(book: Book, executed: dict[Path, Path]) -> Path:
     for notebook, result in executed.items():
         copy = staged / notebook.relative_to(book.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(result, copy)
+        copy.write_text(nbformat.writes(without_traces(read(result))), encoding="utf-8")
     return staged
+
+
+def without_traces(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """The executed notebook without papermill's notes, which hold this machine's paths and times."""
+    notebook.metadata.pop("papermill", None)
+    for cell in notebook.cells:
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+    return notebook
 
 
 def build_html(book: Book, staged: Path) -> Path:
@@ -188,16 +278,57 @@ def build_html(book: Book, staged: Path) -> Path:
     log = book.stage / "build.log"
     options = ["-W", "-n", "--keep-going", "--path-output", str(book.stage)]
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", str(staged), *options]
-    with log.open("w") as file:
-        code = subprocess.call(command, stdout=file, stderr=subprocess.STDOUT)
-    lines = strip_colours(log.read_text(errors="replace")).splitlines()
+    with log.open("w", encoding="utf-8") as file:
+        code = run_and_tell(command, file)
+    lines = strip_colours(log.read_text(encoding="utf-8", errors="replace")).splitlines()
     # Paths in the messages are those of the copies; the reader edits the originals.
-    told = [line.replace(f"{staged}{os.sep}", "") for line in lines if "WARNING" in line or "ERROR" in line]
+    complaints = [line.replace(f"{staged}{os.sep}", "") for line in lines if "WARNING" in line or "ERROR" in line]
     html = book.stage / "_build" / "html"
     if code or not (html / "index.html").exists():
-        reasons = "\n".join(told or lines[-25:])
+        reasons = "\n".join(complaints or lines[-25:])
         raise ToolError(f"the pages have warnings, which count as errors:\n\n{reasons}\n\nThe whole log is in {log}")
+    lighten(html, book.root)
     return html
+
+
+def run_and_tell(command: Sequence[str], log: Any) -> int:
+    """Run Jupyter Book into a log, with a line about where it is every few seconds; its exit status."""
+    start = said = time.monotonic()
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
+    )
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            log.write(line)
+            at = re.search(
+                r"(reading sources|writing output|highlighting module code)\.\.\. *\[ *(\d+%)", strip_colours(line)
+            )
+            if at and time.monotonic() - said >= SILENT / 2:
+                said = time.monotonic()
+                print(f"  {at[1]}: {at[2]} ({said - start:.0f} s)", flush=True)
+    except BaseException:
+        process.terminate()
+        raise
+    finally:
+        code = process.wait()
+    return code
+
+
+def lighten(html: Path, root: Path) -> None:
+    """Take out of the site what no reader asks for: maps of others' scripts, and figures of which the pages have their own."""
+    for path in html.rglob("*.map"):
+        path.unlink()
+    for path in (path for kind in ("*.js", "*.css") for path in html.rglob(kind)):
+        text = path.read_bytes()
+        # A browser's inspector would ask for the map by this comment.
+        plain = re.sub(rb"\n?(//|/\*)[#@] sourceMappingURL=[^\s*]+(?: ?\*/)?", b"", text)
+        if plain != text:
+            path.write_bytes(plain)
+    for path in (html / "_sources").rglob("*.ipynb"):  # the download is the chapter as it is committed
+        original = root / path.relative_to(html / "_sources")
+        if original.exists():
+            shutil.copyfile(original, path)
 
 
 def put_in_place(book: Book, html: Path, stamp: str) -> None:
@@ -236,26 +367,49 @@ def build(book: Book) -> Path:
     return book.html / "index.html"
 
 
+def one_lam(text: str | None) -> float | None:
+    """The λ of every chapter, or a ToolError: a list is what a few of them take."""
+    if text is None:
+        return None
+    value: float = parse(Parameter("lam", "float", "the λ of every chapter"), text)
+    return value
+
+
+def listen(port: str) -> http.server.ThreadingHTTPServer:
+    """A server on this machine that answers once the book is built, so that a port in use is known before."""
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port[:9]) <= 65535):
+        raise ToolError(f"PORT={shortened(port) or '(empty)'}: must be a whole number from 1 to 65535")
+    try:
+        return http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), http.server.SimpleHTTPRequestHandler)
+    except OSError as error:
+        raise ToolError(f"PORT={port}: {error.strerror}; give another, as in make serve PORT=8001") from None
+
+
+def serve(server: http.server.ThreadingHTTPServer, folder: Path) -> None:
+    server.RequestHandlerClass = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    print(f"http://127.0.0.1:{server.server_port}/ (Ctrl-C stops)", flush=True)
+    try:
+        server.serve_forever()
+    except KeyboardInterrupt:
+        print()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools.build", description=__doc__.split("\n")[0])
-    parser.add_argument("--lam", help="λ for every chapter: a number, or a list such as [0.1,0.2]")
-    parser.add_argument("--where", action="store_true", help="only print the folder of the HTML")
+    parser.add_argument("--lam", help="λ for every chapter: one number")
+    parser.add_argument("--serve", metavar="PORT", help="then serve the book on this machine")
     parser.add_argument("--root", type=Path, default=ROOT, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    book = Book(options.root.resolve(), options.lam)
-    if options.where:
-        print(book.html)
-        return 0
-    absolute_data_setting()
-    try:
-        print(build(book))
-    except ToolError as error:
-        print(f"\nerror: {error}\n", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted; the last good book is untouched", file=sys.stderr)
-        return 130
-    return 0
+
+    def work() -> None:
+        book = Book(options.root.resolve(), one_lam(options.lam))
+        absolute_data_setting()
+        server = None if options.serve is None else listen(options.serve)
+        print(build(book), flush=True)
+        if server:
+            serve(server, book.html)
+
+    return told(work, "the last good book is untouched")
 
 
 if __name__ == "__main__":

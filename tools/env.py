@@ -39,13 +39,21 @@ def wanted() -> str:
     return f"{ROOT}\n{digest}"
 
 
+def stamp() -> str:
+    """What was written when .venv was finished; nothing if there is none, or it is another user's and may not be read."""
+    try:
+        return STAMP.read_text() if PYTHON.exists() else ""
+    except OSError:
+        return ""
+
+
 def is_current() -> bool:
-    return STAMP.exists() and PYTHON.exists() and STAMP.read_text() == wanted()
+    return stamp() == wanted()
 
 
 def works() -> bool:
     """Whether .venv holds an interpreter of a supported version, with pip, and was made in this place."""
-    if STAMP.exists() and STAMP.read_text().split("\n")[0] != str(ROOT):
+    if stamp() and stamp().split("\n")[0] != str(ROOT):
         return False  # a copied or moved checkout: the environment still points to the old one
     check = f"import sys, pip; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
     try:
@@ -65,6 +73,10 @@ def create() -> None:
         )
     print(f"creating .venv with {sys.executable}", flush=True)
     shutil.rmtree(str(VENV), ignore_errors=True)
+    if VENV.exists() or VENV.is_symlink():
+        stop(
+            f"{VENV} is not usable and cannot be removed, perhaps because another user made it; remove it, then run the command again"
+        )
     if subprocess.call([sys.executable, "-m", "venv", str(VENV)]):
         stop("python -m venv failed; its message is above")
 
@@ -86,6 +98,15 @@ def install() -> None:
 def main() -> None:
     if is_current():
         return
+    try:
+        update()
+    except OSError as error:  # a full disk, a checkout that may not be written
+        stop(f"{error.filename or VENV}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        stop("interrupted; the next make goes on with the environment")
+
+
+def update() -> None:
     try:
         import fcntl
     except ImportError:

@@ -16,7 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from tools.notebook import NOTEBOOKS, ToolError, find, parameter_cells, parameters, run
+from tools.notebook import NOTEBOOKS, find, parameter_cells, parameters, read, run, told
 
 MAX_OUTPUT = 20_000  # bytes of output in one cell
 METADATA = {
@@ -160,8 +160,8 @@ def refresh(path: Path) -> bool:
 
 
 def check(path: Path) -> list[str]:
+    notebook = read(path)
     text = path.read_text(encoding="utf-8")
-    notebook = nbformat.reads(text, as_version=4)
     found = list(problems(notebook))
     if text != nbformat.writes(notebook).rstrip("\n") + "\n":
         found.append("is not in the form that refresh writes (sorted keys, one space, final newline)")
@@ -174,20 +174,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="only say what is not clean")
     parser.add_argument("--notebooks", type=Path, default=NOTEBOOKS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    try:
+    found: list[str] = []
+
+    def work() -> None:
         everything = sorted(options.notebooks.glob("*.ipynb"))
-        paths = [find(options.name, options.notebooks)] if options.name else everything
+        paths = [find(options.name, options.notebooks)] if options.name is not None else everything
         if options.check:
-            found = [problem for path in paths for problem in check(path)]
+            found.extend(problem for path in paths for problem in check(path))
             print("\n".join(found) if found else f"{len(paths)} notebooks are clean")
-            return 1 if found else 0
+            return
         os.environ["LAI_DATA"] = "none"
         for path in paths:
             print(f"{path.name}: {'rewritten' if refresh(path) else 'unchanged'}", flush=True)
-    except ToolError as error:
-        print(f"\nerror: {error}\n", file=sys.stderr)
-        return 1
-    return 0
+
+    return told(work, "the notebook that was running is untouched") or (1 if found else 0)
 
 
 if __name__ == "__main__":

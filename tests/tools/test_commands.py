@@ -1,0 +1,289 @@
+"""What happens to the commands on a machine that is not as it should be: each kind of trouble is told in a line or two."""
+
+import errno
+import importlib.metadata
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import psutil
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+from packaging.specifiers import SpecifierSet
+
+from tools import build, chapter, env, notebook, refresh
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(folder: Path, code: str = "print(lam)", name: str = "20_tiny") -> Path:
+    cells = [
+        new_code_cell("lam: float = 0.5  # λ", id="parameters", metadata={"tags": ["parameters"]}),
+        new_code_cell(code, id="work"),
+    ]
+    path = folder / f"{name}.ipynb"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.write_text(nbformat.writes(new_notebook(cells=cells, metadata=refresh.METADATA)) + "\n")
+    return path
+
+
+def contents(root: Path, *names: str) -> Path:
+    root.mkdir(exist_ok=True)
+    (root / "_toc.yml").write_text("chapters:\n" + "".join(f"  - file: notebooks/{name}\n" for name in names))
+    return root
+
+
+@pytest.fixture
+def rerun(tmp_path: Path) -> Callable[..., int]:
+    write(tmp_path / "notebooks")
+    folders = ["--notebooks", str(tmp_path / "notebooks"), "--runs", str(tmp_path / "_runs")]
+    return lambda *arguments: chapter.main([*folders, "--name", "tiny", *arguments])
+
+
+BROKEN = {
+    "conflict": b"<<<<<<< HEAD\n{}\n",
+    "empty": b"",
+    "cut off": b'{"cells": [',
+    "no text": b"\xff\xfe\x00",
+    "another JSON": b"[]",
+    "no cells": b'{"nbformat": 4, "nbformat_minor": 5, "metadata": {}}',
+}
+
+
+@pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
+def test_a_file_that_is_no_notebook_is_named(
+    rerun: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    path = tmp_path / "notebooks" / "20_tiny.ipynb"
+    path.write_bytes(content)
+    contents(tmp_path, "20_tiny")
+    commands: list[Callable[[], int]] = [
+        lambda: rerun("--lam", "0.3"),
+        lambda: build.main(["--root", str(tmp_path)]),
+        lambda: refresh.main(["--check", "--notebooks", str(path.parent)]),
+    ]
+    for command in commands:
+        assert command() == 1
+        assert re.match(r"\nerror: 20_tiny.ipynb is not a notebook: [^\n]+\n\n$", capsys.readouterr().err)
+
+
+def test_parameters_that_are_not_python_are_named(
+    rerun: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "notebooks" / "20_tiny.ipynb"
+    path.write_text(path.read_text().replace("lam: float = 0.5", "lam: float = ("))
+    assert rerun("--lam", "0.3") == 1
+    assert "20_tiny.ipynb: the parameters cell is not Python" in capsys.readouterr().err
+
+
+def stop_with(error: BaseException, half: str = "") -> Callable[..., None]:
+    def run(_: Path, output: Path, values: dict[str, Any]) -> None:
+        if half:
+            output.parent.mkdir(exist_ok=True)
+            output.write_text(half)
+        raise error
+
+    return run
+
+
+def test_an_interrupted_chapter_leaves_nothing(
+    rerun: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(chapter, "run", stop_with(KeyboardInterrupt(), half='{"cells": ['))
+    assert rerun() == 130
+    assert list((tmp_path / "_runs").iterdir()) == [] and "interrupted" in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_no_half_notebook(
+    rerun: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr("papermill.execute_notebook", lambda _, output, *__, **___: stop_with(full, "{")(_, output, {}))
+    assert rerun() == 1
+    error = capsys.readouterr().err
+    assert error == "\nerror: No space left on device\n\n" and list((tmp_path / "_runs").iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents(tmp_path)
+    (tmp_path / "_build").write_text("a file where a folder should be")
+    assert build.main(["--root", str(tmp_path)]) == 1
+    assert re.match(rf"\nerror: {tmp_path}/_build: [^\n]+\n\n$", capsys.readouterr().err)
+
+
+def test_a_readers_own_notebook_is_not_the_books(tmp_path: Path) -> None:
+    root = contents(tmp_path, "20_tiny", "30_plain.ipynb")
+    tiny, mine = write(root / "notebooks"), write(root / "notebooks", name="85_mine")
+    plain = write(root / "notebooks", name="30_plain")
+    plain.write_text(plain.read_text().replace("lam: float", "size: float"))
+    book = build.Book(root, 0.3)
+    assert book.notebooks() == [tiny, plain] and mine.exists()
+    assert [book.values(path) for path in book.notebooks()] == [{"lam": 0.3}, {}]
+    assert book.home == root / "_build" / "lam-0.3"
+
+
+def test_time_left_goes_by_earlier_runs() -> None:
+    assert build.time_left([], spent=10, finished=2, workers=2) == ""
+    assert build.time_left([60.0, 40.0], spent=10, finished=2, workers=2) == "; about 50 s left"
+    assert build.time_left([None, None, 590.0], spent=10, finished=2, workers=1) == "; about 10 min left"
+
+
+def test_the_site_has_no_source_maps_and_small_downloads(tmp_path: Path) -> None:
+    html = tmp_path / "html"
+    committed = write(tmp_path / "notebooks")
+    executed = notebook.read(committed)
+    executed.metadata["papermill"] = {"input_path": "/" + "home/reader/x.ipynb"}
+    executed.cells[1].metadata["papermill"] = {"duration": 1.0}
+    staged = nbformat.writes(build.without_traces(executed))
+    assert "papermill" not in staged and "input_path" not in staged
+    for name, text in {
+        "a.js": "x\n//# sourceMappingURL=a.js.map",
+        "a.js.map": "{}",
+        "b.css": "y{}\n/*# sourceMappingURL=b.css.map */",
+        "_sources/notebooks/20_tiny.ipynb": "large",
+    }.items():
+        (html / name).parent.mkdir(parents=True, exist_ok=True)
+        (html / name).write_text(text)
+    build.lighten(html, tmp_path)
+    assert (html / "a.js").read_text() == "x" and (html / "b.css").read_text() == "y{}"
+    assert list(html.rglob("*.map")) == []
+    assert (html / "_sources/notebooks/20_tiny.ipynb").read_bytes() == committed.read_bytes()
+
+
+def gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
+    return not psutil.wait_procs(processes, timeout=seconds)[1]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_build_leaves_no_process(tmp_path: Path, sent: signal.Signals) -> None:
+    root = contents(tmp_path, "20_tiny", "30_other")
+    for name in ("20_tiny", "30_other"):
+        write(root / "notebooks", "import pathlib, time\npathlib.Path(f'at-work-{lam}').touch()\ntime.sleep(600)", name)
+    command = [sys.executable, "-m", "tools.build", "--root", str(root)]
+    parent = psutil.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    children: list[psutil.Process] = []
+    try:
+        end = time.monotonic() + 120
+        while not (root / "notebooks" / "at-work-0.5").exists() and time.monotonic() < end:
+            time.sleep(0.2)
+        children = parent.children(recursive=True)
+        assert len(children) >= 4  # two workers, a tracker and a kernel at least
+        parent.send_signal(sent)
+        parent.wait()
+        assert gone(children)
+    finally:
+        for process in [parent, *children]:
+            if process.is_running():
+                process.kill()
+
+
+def test_a_killed_kernel_is_told_with_its_cell(
+    rerun: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "notebooks", "import os\nos.kill(os.getpid(), 9)")
+    assert rerun() == 1
+    error = capsys.readouterr().err
+    assert "20_tiny.ipynb, the kernel was killed" in error and "memory ran out" in error
+    assert "    os.kill(os.getpid(), 9)" in error and "20_tiny.failed.ipynb" in error and "Traceback" not in error
+
+
+def test_how_a_kernel_died() -> None:
+    assert "OOM killer" in notebook.how_it_died(-9, out_of_memory=True)
+    assert "usually" in notebook.how_it_died(-9) and "SIGSEGV" in notebook.how_it_died(-11)
+    assert "memory" not in notebook.how_it_died(1, out_of_memory=True) + notebook.how_it_died(None)
+
+
+def test_an_environment_that_may_not_be_read_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Foreign(type(tmp_path)):  # type: ignore[misc]
+        def exists(self, **_: Any) -> bool:
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(env, "PYTHON", Foreign(tmp_path / "bin" / "python"))
+    monkeypatch.setattr(env, "STAMP", tmp_path / "stamp")
+    assert not env.is_current() and not env.works()
+
+
+def test_an_environment_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def update() -> None:
+        raise OSError(errno.EROFS, "Read-only file system", ".venv.lock")
+
+    monkeypatch.setattr(env, "is_current", lambda: False)
+    monkeypatch.setattr(env, "update", update)
+    with pytest.raises(SystemExit, match=r"error: .venv.lock: Read-only file system"):
+        env.main()
+
+
+def test_pins_take_the_oldest_python_of_a_current_distribution() -> None:
+    """Debian 12 has 3.11.2; what is installed here says which Pythons its version takes."""
+    for line in (ROOT / "requirements.txt").read_text().splitlines():
+        if "==" not in line:
+            continue
+        name, _, version = line.partition("==")
+        dist = importlib.metadata.distribution(name)
+        if dist.version.partition("+")[0] == version:  # else .venv is older than the pins
+            assert SpecifierSet(dist.metadata.get("Requires-Python") or "").contains("3.11.2"), line
+
+
+def test_line_ends_do_not_depend_on_a_readers_git(tmp_path: Path) -> None:
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("not a git checkout")
+    names = [".ci/run", "Makefile", "tools/build.py", "notebooks/20_lambda.ipynb", "requirements.txt"]
+    command = ["git", "-c", "core.autocrlf=true", "check-attr", "eol", "--", *names]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"{name}: eol: lf" for name in names]
+
+
+TRICKS = ["$(touch pwned)", "$(shell touch pwned)", "`touch pwned`", "'; touch pwned; '", '"; touch pwned; "']
+
+
+@pytest.mark.parametrize(
+    "variable, target", [("PYTHON", "env"), ("PYTHON", "doctor"), ("PORT", "serve"), ("ARGS", "reproduce")]
+)
+def test_make_runs_nothing_that_a_variable_says(tmp_path: Path, variable: str, target: str) -> None:
+    """Neither make nor its shell; with a stand-in for the interpreter, which does nothing."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nprintf "%s" "${variable}" > said\n')
+    python.chmod(0o755)
+    for trick in TRICKS:
+        given = [] if variable == "PYTHON" else [f"PYTHON={python}"]
+        subprocess.run(["make", target, *given, f"{variable}={trick}"], cwd=tmp_path, capture_output=True)
+        assert not (tmp_path / "pwned").exists(), trick
+        if variable != "PYTHON":
+            assert (tmp_path / "said").read_text() == trick
+
+
+def test_tools_hold_what_the_makefile_calls() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    called = set(re.findall(r"tools[./](\w+)", makefile)) | set(re.findall(r"\$\(TOOL\) (\w+)", makefile))
+    sources = {path.stem: path.read_text() for path in (ROOT / "tools").glob("*.py") if path.stem != "__init__"}
+    imported = {name for text in sources.values() for name in re.findall(r"^\s*from tools\.(\w+) import", text, re.M)}
+    assert set(sources) - called - imported == set() and called - {"py"} <= set(sources)
+
+
+def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
+    """From a checkout without an environment, with data that are not there and nothing on the path."""
+    for name in ("tools", "requirements.txt", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    around = {"PATH": str(tmp_path), "LAI_DATA": str(tmp_path / "nowhere")}
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "tools" / "doctor.py")], env=around, capture_output=True, text=True
+    )
+    said = {line.split()[1]: line for line in done.stdout.splitlines()}
+    assert done.returncode == 1 and done.stderr == ""
+    assert said[".venv"].startswith("FAIL") and said[".venv"].endswith("; run make env")
+    assert said["data"].startswith("FAIL") and "LAI_DATA=none" in said["data"]
+    for name in ("Python", "cores", "memory", "disk", "home", "compiler", "browser"):
+        assert said[name].startswith("OK"), said[name]
