@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import env
+import env  # type: ignore[import-not-found]  # it stands beside this program
 
 ROOT = env.ROOT
 Line = tuple[str, str, str]

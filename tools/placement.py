@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     table = placement_study(of_seed, seeds=options.seeds, n_jobs=options.jobs)
     about = {
-        "command": f"python -m tools.placement --seeds {len(options.seeds)}",
+        "command": "make placement",
         "experiment": "arms of version 2's smoothness table after each of their last epochs, with both placements of the Lai batches",
         "data": of_seed(0).provenance,
         "split_seed": "each seed its own",
