@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 
 from .factor import compute_dtype
+from .obstacles import explained, refuse_dead_ends, refuse_wrappers
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 """What a model is called with: a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -79,6 +79,20 @@ def input_gradient(
     tensor([[2., 5.],
             [6., 5.]])
     """
+    return _slopes(output, inputs, create_graph, features, scale, allow_unused)
+
+
+def _slopes(
+    output: Tensor,
+    inputs: Tensor | tuple[Tensor, ...],
+    create_graph: bool | None,
+    features: Any,
+    scale: Any,
+    allow_unused: bool,
+    *,
+    look: bool = True,
+) -> Tensor:
+    """:func:`input_gradient`; only with ``look`` is the graph searched for what cannot be trained on."""
     xs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not isinstance(output, Tensor) or not xs or not all(isinstance(x, Tensor) for x in xs):
         kinds = ", ".join(type(x).__name__ for x in xs)
@@ -102,7 +116,7 @@ def input_gradient(
         )
     create_graph = _graph_wanted(create_graph)
     if _distributed() and output.requires_grad and create_graph:
-        _refuse_wrappers(output, xs)
+        refuse_wrappers(output, xs)
 
     def pull(ones: Tensor) -> list[Tensor]:
         ones.requires_grad_(create_graph)
@@ -119,8 +133,8 @@ def input_gradient(
                 "output does not depend on inputs: the model was given another tensor, detaches it, or ran under no_grad; "
                 "give it the very tensor, as value_and_input_gradient does, or take zero slopes with allow_unused=True"
             )
-        if create_graph and found:
-            _refuse_dead_ends(found, xs, ones)
+        if create_graph and found and look:
+            refuse_dead_ends(found, xs, ones)
         return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, xs, strict=True)]
 
     return _all_slopes(pull, output, features, scale)
@@ -261,6 +275,10 @@ class WithSlopes(nn.Module):
         return _value_and_slopes(self.model, every | kwargs, self.wrt, None, self.how)
 
 
+_LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
+"""Models whose graph was searched for what cannot be trained on, in training or evaluation mode: a tenth of a step, so once."""
+
+
 def _value_and_slopes(
     model: Callable[..., Tensor], every: dict[Any, Any], wrt: Any, create_graph: bool | None, how: dict[str, Any]
 ) -> tuple[Tensor, Tensor]:
@@ -281,7 +299,11 @@ def _value_and_slopes(
             # Fresh leaves, so that the caller's tensors stay as they are.
             xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
             output = of_chosen(*xs)
-            k = input_gradient(output, xs, create_graph=create_graph, **how)
+            modes = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
+            mode = getattr(model, "training", None)
+            k = _slopes(output, xs, create_graph, **how, look=mode not in modes)
+            if create_graph:
+                modes.add(mode)
     return (output, k) if create_graph else (output.detach(), k.detach())
 
 
@@ -464,98 +486,7 @@ def _indices(features: Any, d: int) -> list[int]:
     return chosen
 
 
-# --- what stands in the way ---------------------------------------------------------------------------------
-
-_WAYS_OUT = (
-    (
-        r"(?i)scaled_?dot_?product|_attention",
-        "fused attention has no second derivative",
-        "run the model under torch.nn.attention.sdpa_kernel(SDPBackend.MATH)",
-    ),
-    (
-        r"(?i)cudnn_?rnn",
-        "cuDNN's recurrent layers have no second derivative",
-        "run the model under torch.backends.cudnn.flags(enabled=False)",
-    ),
-    (
-        r"CompiledFunctionBackward|aot_autograd|donated buffers",
-        "a compiled model has no second derivative",
-        "compile lai.WithSlopes(model), whose slopes are part of the program",
-    ),
-    (
-        r"use_reentrant|[Cc]heckpoint",
-        "reentrant checkpointing gives no gradient by the input",
-        "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
-    ),
-    (
-        r"_DDPSinkBackward",
-        "DistributedDataParallel(static_graph=True) takes the slopes' pass for the step's and averages no gradients",
-        "wrap lai.WithSlopes(model) instead, which returns outputs and slopes",
-    ),
-    (
-        r"RegisterPostBackwardFunction",
-        "FSDP frees a sharded layer's weights before the second derivative needs them",
-        "call fully_shard on lai.WithSlopes(model) as a whole and on no layer inside",
-    ),
-    (
-        r"NotImplemented|Error|is not implemented|once_differentiable|$",
-        "the model holds an operation without a second derivative",
-        "write it in differentiable operations, or give its backward a derivative of its own",
-    ),
-)
-"""What autograd's nodes or errors say, why it cannot be trained on, and what to do."""
-
-
-def _way_out(text: str) -> str:
-    cause, remedy = next((c, r) for pattern, c, r in _WAYS_OUT if re.search(pattern, text))
-    return f"the slopes cannot be trained on: {cause}; {remedy}"
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Torch's errors that belong to second derivatives, with cause and remedy."""
-    try:
-        yield
-    except RuntimeError as error:
-        if any(
-            re.search(pattern[:-2] if pattern.endswith("|$") else pattern, str(error)) for pattern, _, _ in _WAYS_OUT
-        ):
-            raise RuntimeError(_way_out(str(error))) from error
-        raise
-
-
-def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Node]:
-    """The graph of ``tensors``, as far as that of ``until``."""
-    seen = {t.grad_fn for t in until}
-    waiting = [t.grad_fn for t in tensors]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            yield node
-            waiting += [following for following, _ in node.next_functions]
-
-
-def _refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor) -> None:
-    """Raise where the slopes' second derivative would fail in the loss's backward, or would silently be left out.
-
-    Slopes are linear in the ``ones`` that were pulled back: if they do not depend on them, a backward in between was cut.
-    """
-    names, whole = set(), False
-    for node in _nodes(slopes, xs):
-        name = node.name()
-        names.add(name)
-        whole |= name == "torch::autograd::AccumulateGrad" and node.variable is ones  # type: ignore[attr-defined]
-    if not whole or any(n.endswith(("NotImplemented", "Error", "CompiledFunctionBackwardBackward")) for n in names):
-        raise RuntimeError(_way_out(" ".join(sorted(names))))
-
-
-def _refuse_wrappers(output: Tensor, xs: tuple[Tensor, ...]) -> None:
-    for node in _nodes([output], xs):
-        name = node.name()
-        static = name == "_DDPSinkBackward" and node.ddp_weakref().static_graph  # type: ignore[attr-defined]
-        if static or name == "RegisterPostBackwardFunctionBackward":
-            raise RuntimeError(_way_out(name))
+#
 
 
 def _distributed() -> bool:

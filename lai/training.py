@@ -19,11 +19,11 @@ from .gradient import (
     call,
     check_flag,
     each_tensor,
-    explained,
     unchanged,
 )
 from .loss import plain_loss
 from .metrics import rmse
+from .obstacles import explained
 from .schedule import LaiSchedule, check_count
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -1,0 +1,101 @@
+"""What keeps slopes from being trained on, found before it fails or is silently wrong, with the way out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+from torch import Tensor
+from torch.autograd.graph import Node
+
+WAYS_OUT = (
+    (
+        r"(?i)scaled_?dot_?product|_attention",
+        "fused attention has no second derivative",
+        "run the model under torch.nn.attention.sdpa_kernel(SDPBackend.MATH)",
+    ),
+    (
+        r"(?i)cudnn_?rnn",
+        "cuDNN's recurrent layers have no second derivative",
+        "run the model under torch.backends.cudnn.flags(enabled=False)",
+    ),
+    (
+        r"CompiledFunctionBackward|aot_autograd|donated buffers",
+        "a compiled model has no second derivative",
+        "compile lai.WithSlopes(model), whose slopes are part of the program",
+    ),
+    (
+        r"use_reentrant|[Cc]heckpoint",
+        "reentrant checkpointing gives no gradient by the input",
+        "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
+    ),
+    (
+        r"_DDPSinkBackward",
+        "DistributedDataParallel(static_graph=True) takes the slopes' pass for the step's and averages no gradients",
+        "wrap lai.WithSlopes(model) instead, which returns outputs and slopes",
+    ),
+    (
+        r"RegisterPostBackwardFunction",
+        "FSDP frees a sharded layer's weights before the second derivative needs them",
+        "call fully_shard on lai.WithSlopes(model) as a whole and on no layer inside",
+    ),
+    (
+        r"NotImplemented|Error|is not implemented|once_differentiable|$",
+        "the model holds an operation without a second derivative",
+        "write it in differentiable operations, or give its backward a derivative of its own",
+    ),
+)
+"""What autograd's nodes or errors say, why it cannot be trained on, and what to do."""
+
+
+def _way_out(text: str) -> str:
+    cause, remedy = next((c, r) for pattern, c, r in WAYS_OUT if re.search(pattern, text))
+    return f"the slopes cannot be trained on: {cause}; {remedy}"
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Torch's errors that belong to second derivatives, with cause and remedy."""
+    try:
+        yield
+    except RuntimeError as error:
+        if any(
+            re.search(pattern[:-2] if pattern.endswith("|$") else pattern, str(error)) for pattern, _, _ in WAYS_OUT
+        ):
+            raise RuntimeError(_way_out(str(error))) from error
+        raise
+
+
+def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Node]:
+    """The graph of ``tensors``, as far as that of ``until``."""
+    seen = {t.grad_fn for t in until}
+    waiting = [t.grad_fn for t in tensors]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            yield node
+            waiting += [following for following, _ in node.next_functions]
+
+
+def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor) -> None:
+    """Raise where the slopes' second derivative would fail in the loss's backward, or would silently be left out.
+
+    Slopes are linear in the ``ones`` that were pulled back: if they do not depend on them, a backward in between was cut.
+    """
+    names, whole = set(), False
+    for node in _nodes(slopes, xs):
+        name = node.name()
+        names.add(name)
+        whole |= name == "torch::autograd::AccumulateGrad" and node.variable is ones  # type: ignore[attr-defined]
+    if not whole or any(n.endswith(("NotImplemented", "Error", "CompiledFunctionBackwardBackward")) for n in names):
+        raise RuntimeError(_way_out(" ".join(sorted(names))))
+
+
+def refuse_wrappers(output: Tensor, xs: tuple[Tensor, ...]) -> None:
+    for node in _nodes([output], xs):
+        name = node.name()
+        static = name == "_DDPSinkBackward" and node.ddp_weakref().static_graph  # type: ignore[attr-defined]
+        if static or name == "RegisterPostBackwardFunctionBackward":
+            raise RuntimeError(_way_out(name))
