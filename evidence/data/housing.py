@@ -289,7 +289,9 @@ def _kaggle_folder() -> Path | None:
         try:
             folder = Path(setting).expanduser()
         except RuntimeError:
-            raise FileNotFoundError(f"LAI_DATA={setting}: no home folder is known for it; give the whole path") from None
+            raise FileNotFoundError(
+                f"LAI_DATA={setting}: no home folder is known for it; give the whole path"
+            ) from None
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"LAI_DATA={setting}: expected a folder with train.csv and test.csv, found "

@@ -76,6 +76,15 @@ def test_one_lam_that_is_better_by_chance_does_not_count(tmp_path: Path, name: s
     assert ask(tmp_path, name, smoothness=made) == "not shown"
 
 
+@pytest.mark.parametrize(("gain", "word"), [(0.02, "holds"), (0.0, "not shown"), (-0.02, "fails")])
+def test_error_under_noise(tmp_path: Path, gain: float, word: str) -> None:
+    made = table(lambda lam: 0.7, flat, noise=1e-3)
+    lai = made["lam"].notna()
+    for end in ("", "_last"):
+        made[f"rmse_noisy{end}"] = made[f"rmse{end}"] + 0.1 - gain * lai
+    assert ask(tmp_path, "noise_error", smoothness=made) == word
+
+
 def cost_of(c: float, covariance: float) -> float:
     return float(shrunken_rmse(0.7, falling(None), c, covariance))
 
