@@ -118,9 +118,7 @@ def test_exercises_grade() -> None:
     guess = functools.partial(done.again, "exercise-1-answer", "my_multiple: float | None = None")
     assert guess("my_multiple = 10") == guess("my_multiple = 1") == "Not yet.\n"
     share = functools.partial(done.again, "exercise-2-answer", "my_share: float | None = None")
-    gaps = paired(
-        pd.read_csv(RESULTS / "strength.csv").query("protocol == 'published'"), "rmse_running", "λ = 0.1", "MSE"
-    )
+    gaps = paired(pd.read_csv(RESULTS / "strength.csv").query("protocol == 'published'"), "rmse_last", "λ = 0.1", "MSE")
     assert share(f"my_share = {(gaps < 0).mean():.2f}") == "Right.\n" and share("my_share = 7.0") == "Not yet.\n"
     assert done.names["solution_4"][0.1] == pytest.approx(0.1 / (0.9 * 0.1 + 0.1), abs=0.005)
     assert math.isfinite(done.names["solution_3"])

@@ -51,7 +51,7 @@ def test_verdicts_of_made_up_tables(tmp_path: Path) -> None:
     def made(table: pd.DataFrame, by: Any) -> pd.DataFrame:
         few = (table["alpha"] == 0.01).to_numpy()
         jitter = 1e-3 * np.random.default_rng(0).standard_normal(len(table))
-        for column in ("rmse", "rmse_running", "variance", "variance_running"):
+        for column in ("rmse", "rmse_last", "variance", "variance_last"):
             table[column] = 0.7 + by * few + jitter
         return table
 
