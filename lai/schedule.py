@@ -44,8 +44,8 @@ class LaiSchedule:
     placement : "spread" or "free"
         "spread": every epoch (of points, every batch) has its share, and within it the places are drawn.
         "free": one draw for every ``epochs`` epochs together. The paper does not say which. A Lai batch's effect fades in some
-        hundred plain steps, so with few of them a free draw acts less strongly, and a network's slopes depend more on the
-        moment at which training stops.
+        hundred plain steps, so where they are few the result depends on the step at which training stops, and more so
+        with a free draw, which leaves longer pauses.
     epochs : int
         Over how many epochs after pre-training a free draw goes. Needed for it and of no use otherwise.
     seed : int
