@@ -100,7 +100,6 @@ def not_needed(*roots: str) -> set[str]:
     }
 
 
-@pytest.mark.slow
 def test_the_wheel_holds_lai_alone(wheel: Path) -> None:
     about = f"lai-{lai.__version__}.dist-info/"
     with zipfile.ZipFile(wheel) as archive:
@@ -113,7 +112,6 @@ def test_the_wheel_holds_lai_alone(wheel: Path) -> None:
     assert f"{about}licenses/LICENSE" in names
 
 
-@pytest.mark.slow
 def test_what_is_installed_trains_with_torch_and_numpy_alone(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "installed"
     pip("install", "--no-deps", "--target", str(target), str(wheel))
