@@ -94,7 +94,7 @@ COUNTS = [case for case in PARAMETERS if case.values[1].annotation == "int"]
 @pytest.mark.parametrize(("stem", "parameter"), COUNTS)
 def test_a_count_has_the_least_that_its_comment_says(stem: str, parameter: notebook.Parameter) -> None:
     said = re.search(r"(\d+)\D{0,15} or more|at least (\d+)", parameter.comment)
-    least = int(said[1] or said[2]) if said else 0 if parameter.name == "split_seed" else 1
+    least = int(said[1] or said[2]) if said else 0 if parameter.name in ("seed", "split_seed") else 1
     assert read(stem, parameter.name, f"{least}") == least
     for text in (f"{least - 1}", "1.5", "1e3", "10000000000", "1" + "0" * 400):
         assert_refused(stem, parameter.name, text)
