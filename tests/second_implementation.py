@@ -25,6 +25,12 @@ def read(folder: Path) -> tuple[Tensor, Tensor, Tensor]:
     return x, y, x_test
 
 
+def split(rows: int, seed: int) -> tuple[Tensor, Tensor]:
+    """The numbers of the validation rows and of the training rows."""
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    return order[: rows // 5], order[rows // 5 :]
+
+
 class Network(nn.Module):
     """8-64-32-1: standardised features and SiLU if `sound`, otherwise raw features, BatchNorm and ReLU.
 
@@ -106,8 +112,7 @@ def measure(network: Network, data: tuple[Tensor, ...], exact: bool, seed: int) 
 def train(arms, seed, source, pretraining=100, epochs=100, averaged=10) -> list[dict[str, float]]:
     """The measures of `arms`, (protocol, λ or its list or None for MSE, α) with one kind of network, of one seed."""
     x_all, y_all, x_test = source
-    order = torch.randperm(len(x_all), generator=torch.Generator().manual_seed(seed))
-    held, kept = order[: len(order) // 5], order[len(order) // 5 :]
+    held, kept = split(len(x_all), seed)
     data = x_all[kept], y_all[kept], x_all[held], y_all[held], x_test
     sound = arms[0][0] == "sound"
     with torch.random.fork_rng():

@@ -14,10 +14,13 @@ import pandas as pd
 import pytest
 import torch
 from scipy import stats
-from second_implementation import Network, batch_loss, lai_loss, read, slopes, train
+from second_implementation import Network, batch_loss, lai_loss, read, slopes, split, train
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
-SEEDS = (100, 101, 102, 103)
+ROWS, FAR_ROW = 37_137, 18_397
+# From 100 on, those whose split trains on `FAR_ROW`, as each of the book's ten does. Its AveOccup is 185 standard deviations from
+# the mean: in validation, where it is in a fifth of all splits, this one row can raise the RMSE by more than any λ compared.
+SEEDS = [seed for seed in range(100, 110) if FAR_ROW in split(ROWS, seed)[1].tolist()][:4]
 LEVEL, POWER = 0.01, 0.8
 MEASURES = ["rmse", "variance", "rms_k", "s_8", "rmse_last"]
 LAST_SMALLER = [0.1] * 7 + [0.001]
@@ -104,6 +107,11 @@ def test_the_written_out_batchnorm_is_torchs() -> None:
     torch.testing.assert_close(network(x, network.running)[0], torchs.eval()(x).squeeze(1))
 
 
+def test_the_books_seeds_train_on_the_far_row() -> None:
+    """What `SEEDS` takes for granted."""
+    assert all(FAR_ROW in split(ROWS, seed)[1].tolist() for seed in range(10))
+
+
 @pytest.mark.parametrize(
     ("protocol", "lam", "other"), [("sound", 0.1, 0.001), ("sound", 0.1, 0.01), ("corrected", 0.01, 0.001)]
 )
@@ -119,6 +127,7 @@ def test_the_second_implementation_agrees_with_the_book(record_property: Callabl
     if not (folder / "train.csv").is_file():
         pytest.skip("needs the Kaggle files: LAI_DATA names their folder")
     source = read(folder)
+    assert len(source[0]) == ROWS and source[0][:, 5].argmax() == FAR_ROW
     kinds = [CELLS[0][1] + CELLS[1][1], CELLS[2][1]]
     runs = [[result for arms in kinds for result in train(arms, seed, source)] for seed in SEEDS]
     cells = [(table, *arm) for table, arms in CELLS for arm in arms]
