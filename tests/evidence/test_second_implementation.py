@@ -19,7 +19,7 @@ from second_implementation import Network, batch_loss, lai_loss, read, slopes, s
 RESULTS = Path(__file__).parents[2] / "book" / "results"
 ROWS, FAR_ROW = 37_137, 18_397
 # From 100 on, those whose split trains on `FAR_ROW`, as each of the book's ten does. Its AveOccup is 185 standard deviations from
-# the mean: in validation, where it is in a fifth of all splits, this one row can raise the RMSE by more than any λ compared.
+# the mean: in validation, where a fifth of all splits have it, this one row's error of about 26 raises the RMSE of *sound* from 0.63 to 0.70.
 SEEDS = [seed for seed in range(100, 110) if FAR_ROW in split(ROWS, seed)[1].tolist()][:4]
 LEVEL, POWER = 0.01, 0.8
 MEASURES = ["rmse", "variance", "rms_k", "s_8", "rmse_last"]
