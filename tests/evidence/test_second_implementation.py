@@ -1,0 +1,149 @@
+"""The book's tables against a second implementation, which was written from the page on reproducibility alone.
+
+Each trains with seeds of its own, so that only distributions can agree: of every cell the means over seeds are compared by Welch's
+test, all comparisons together at the level `LEVEL` (Bonferroni).
+"""
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy import stats
+from second_implementation import Network, batch_loss, lai_loss, read, slopes, split, train
+
+RESULTS = Path(__file__).parents[2] / "book" / "results"
+ROWS, FAR_ROW = 37_137, 18_397
+# From 100 on, those whose split trains on `FAR_ROW`, as each of the book's ten does. Its AveOccup is 185 standard deviations from
+# the mean: in validation, where a fifth of all splits have it, this one row's error of about 26 raises the RMSE of *sound* from 0.63 to 0.70.
+SEEDS = [seed for seed in range(100, 110) if FAR_ROW in split(ROWS, seed)[1].tolist()][:4]
+LEVEL, POWER = 0.01, 0.8
+MEASURES = ["rmse", "variance", "rms_k", "s_8", "rmse_last"]
+LAST_SMALLER = [0.1] * 7 + [0.001]
+# The table, and the arms (protocol, λ, α) of one kind of network, which share the pre-training.
+CELLS = [
+    ("smoothness", [("sound", None, 0.0), ("sound", 0.1, 0.01), ("sound", 0.001, 0.01)]),
+    ("sensitivity", [("sound", LAST_SMALLER, 0.01)]),
+    ("smoothness", [("published", None, 0.0), ("published", 0.001, 0.01), ("corrected", 0.01, 0.01)]),
+]
+
+
+def book(table: str, protocol: str, lam: float | list[float] | None) -> pd.DataFrame:
+    """The book's seeds of an arm."""
+    runs = pd.read_csv(RESULTS / f"{table}.csv")
+    runs = runs[runs["protocol"] == protocol]
+    if lam is None:
+        return runs[runs["lam"].isna()]
+    first, last = (lam[0], lam[-1]) if isinstance(lam, list) else (lam, lam)
+    return runs[np.isclose(runs["lam"], first) & np.isclose(runs["lam_8"], last)]
+
+
+def welch(ours: pd.Series, theirs: pd.Series, level: float) -> dict[str, float]:
+    """Both means, t and p, and the `detectable` difference: one that the test at `level` finds with probability `POWER`."""
+    test = stats.ttest_ind(ours, theirs, equal_var=False)
+    error = math.sqrt(ours.var() / len(ours) + theirs.var() / len(theirs))
+    detectable = (stats.t.isf(level / 2, test.df) + stats.t.ppf(POWER, test.df)) * error
+    return {
+        "book": theirs.mean(),
+        "sd": theirs.std(),
+        "second": ours.mean(),
+        "sd2": ours.std(),
+        "t": test.statistic,
+        "p": test.pvalue,
+        "detectable": detectable,
+    }
+
+
+def test_the_loss_is_its_formula() -> None:
+    """One row by hand: F = (4/5, 1/10 / 1.01 / 0.1) for k = (2, 0.1) and λ = (1, 0.1), the rest 0 with λ = 2."""
+    k = torch.tensor([[2.0, 0.1] + [0.0] * 6])
+    lam = torch.tensor([1.0, 0.1] + [2.0] * 6)
+    factors = [4 / 5, 1 / 1.01] + [2.0] * 6
+    expected = 9 * math.sqrt(sum(f**2 for f in factors))
+    assert lai_loss(torch.tensor([3.0]), k, lam).item() == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("protocol", ["sound", "published", "corrected"])
+def test_slopes_and_the_step_are_those_of_finite_differences(protocol: str) -> None:
+    """Slopes against differences of outputs, and the loss's gradient by a weight against differences of losses."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x, y = torch.randn(6, 8).double() * 3 + 1, torch.randn(6).double()
+        network = Network(x, protocol == "sound").double()
+    network.running = [(m.double(), v.double()) for m, v in network.running]
+    lam, h = torch.tensor(0.01).double(), 1e-6
+    fixed = network(x)[1] if protocol == "corrected" else None
+    k = slopes(network, x, fixed, graph=False)
+    for i, j in [(0, 0), (3, 5), (5, 7)]:
+        moved = [x.clone(), x.clone()]
+        moved[0][i, j] += h
+        moved[1][i, j] -= h
+        # Through BatchNorm the other rows' outputs move too; with statistics held, only row i's does.
+        up, down = (network(rows, fixed)[0] for rows in moved)
+        assert ((up - down).sum() / (2 * h)).item() == pytest.approx(k[i, j].item(), abs=1e-6)
+        assert protocol == "published" or torch.equal(up[:i], down[:i])
+    batch_loss(network, x, y, lam, protocol).backward()
+    weight = network.linears[0].weight
+    gradient, losses = weight.grad[4, 2].item(), []
+    for step in (h, -2 * h):
+        with torch.no_grad():
+            weight[4, 2] += step
+        losses.append(batch_loss(network, x, y, lam, protocol).item())
+    assert (losses[0] - losses[1]) / (2 * h) == pytest.approx(gradient, rel=1e-4, abs=1e-7)
+
+
+def test_the_written_out_batchnorm_is_torchs() -> None:
+    x, y = torch.randn(20, 8, generator=torch.Generator().manual_seed(0)), torch.zeros(20)
+    network = Network(x, sound=False)
+    layers = network.linears
+    norms = torch.nn.BatchNorm1d(64), torch.nn.BatchNorm1d(32)
+    torchs = torch.nn.Sequential(layers[0], norms[0], torch.nn.ReLU(), layers[1], norms[1], torch.nn.ReLU(), layers[2])
+    torch.testing.assert_close(network(x)[0], torchs(x).squeeze(1))
+    batch_loss(network, x, y, None, "published")
+    torch.testing.assert_close(network(x, network.running)[0], torchs.eval()(x).squeeze(1))
+
+
+def test_the_books_seeds_train_on_the_far_row() -> None:
+    """What `SEEDS` takes for granted."""
+    assert all(FAR_ROW in split(ROWS, seed)[1].tolist() for seed in range(10))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "lam", "other"), [("sound", 0.1, 0.001), ("sound", 0.1, 0.01), ("corrected", 0.01, 0.001)]
+)
+def test_four_seeds_of_another_strength_are_told_apart(protocol: str, lam: float, other: float) -> None:
+    ours, theirs = book("smoothness", protocol, lam)[: len(SEEDS)], book("smoothness", protocol, other)
+    comparisons = sum(len(arms) for _, arms in CELLS) * len(MEASURES)
+    assert welch(ours["rmse"], theirs["rmse"], LEVEL / comparisons)["p"] < LEVEL / comparisons
+
+
+@pytest.mark.long
+def test_the_second_implementation_agrees_with_the_book(record_property: Callable[[str, object], None]) -> None:
+    folder = Path(os.environ.get("LAI_DATA", "none"))
+    if not (folder / "train.csv").is_file():
+        pytest.skip("needs the Kaggle files: LAI_DATA names their folder")
+    source = read(folder)
+    assert len(source[0]) == ROWS and source[0][:, 5].argmax() == FAR_ROW
+    kinds = [CELLS[0][1] + CELLS[1][1], CELLS[2][1]]
+    runs = [[result for arms in kinds for result in train(arms, seed, source)] for seed in SEEDS]
+    cells = [(table, *arm) for table, arms in CELLS for arm in arms]
+    level = LEVEL / (len(cells) * len(MEASURES))
+    rows = []
+    for i, (table, protocol, lam, _) in enumerate(cells):
+        ours, theirs = pd.DataFrame([run[i] for run in runs]), book(table, protocol, lam)
+        assert len(theirs) == 10
+        cell = {"table": table, "protocol": protocol, "lam": lam}
+        rows += [cell | {"measure": name} | welch(ours[name], theirs[name], level) for name in MEASURES]
+    found = pd.DataFrame(rows)
+    record_property("comparison", found.to_csv(index=False))
+    print(found.round(4).to_string())
+    assert (found["p"] > level).all(), found[found["p"] <= level].to_string()
+    # Agreement says something only where a mistake would be seen: what λ does to the error is more than what could be found.
+    rmse = found[found["measure"] == "rmse"].set_index(["protocol", found["lam"].astype(str)])
+    for cell in [("sound", "0.001"), ("corrected", "0.01")]:
+        control = rmse.loc[("sound" if cell[0] == "sound" else "published", "None"), "book"].item()
+        assert rmse.loc[cell, "detectable"].item() < rmse.loc[cell, "book"].item() - control
