@@ -147,6 +147,8 @@ def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, feat
     by = 1.0 if scale is None else scale.get_scale() if hasattr(scale, "get_scale") else scale
     if isinstance(by, bool) or not isinstance(by, int | float) or not 0 < by < math.inf:
         raise ValueError(f"scale = {scale!r}: must be a number greater than 0 or a torch.amp.GradScaler")
+    if output.dtype == torch.float16:
+        by = min(by, 2.0**15)  # a new GradScaler has 2^16, which float16 does not hold
     columns = []
     for m in range(output.shape[1] if output.ndim == 2 else 1):
         ones = torch.full_like(output, by, requires_grad=False)

@@ -411,3 +411,9 @@ def test_fit_with_several_inputs_equals_fit_with_one(form: str, sampling: str) -
     checks.same(split.inner, one, rtol=1e-5, atol=1e-6)
     assert got["val_rmse"] == pytest.approx(want["val_rmse"], rel=1e-5)
     checks.refused(ValueError, "wrt = None", lai.fit, split, (inputs, y), **settings)
+
+
+def test_a_new_gradscaler_has_a_scale_that_float16_does_not_hold() -> None:
+    x = torch.linspace(-1, 1, 8)[:, None].half()
+    _, k = lai.value_and_input_gradient(lambda t: 3 * t[:, 0], x, scale=torch.amp.GradScaler("cpu"))
+    assert k.dtype == torch.float32 and torch.equal(k, torch.full((8, 1), 3.0))

@@ -1,0 +1,44 @@
+"""The page of recipes for training loops: every block runs, in order, and leaves what it promises."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import lai
+
+PAGE = Path(__file__).parents[2] / "book" / "in_your_loop.md"
+
+
+@pytest.fixture(scope="module")
+def names() -> dict:
+    found: dict = {}
+    with torch.random.fork_rng():
+        for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL):
+            exec(compile(block, str(PAGE), "exec"), found)
+    return found
+
+
+def test_every_block_runs_and_losses_are_finite(names: dict) -> None:
+    assert torch.isfinite(names["loss"]) and names["history"]["epoch"] == [0, 1, 2]
+    assert names["choice"].lam in (1.0, 0.1, 0.01) and names["lam_inside"].shape == (3,)
+    assert names["k_two"].shape == (256, 2, 3) and names["regressor"].predict(names["x"].numpy()).shape == (256,)
+
+
+def test_what_the_page_says_of_batchnorm_is_so(names: dict) -> None:
+    model, x = names["normed"], names["x"]
+    torch.testing.assert_close(model.eval()(x), model.train()(x), atol=1e-5, rtol=1e-4)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(names: dict) -> None:
+    x, y, criterion = (names[name] for name in ("x", "y", "criterion"))
+    grads = []
+    for parts in (1, 4):
+        model = lai.MLP(3, standardize=x, seed=3)
+        for xb, yb in zip(x.chunk(parts), y.chunk(parts), strict=True):
+            y_hat, k = lai.value_and_input_gradient(model, xb)
+            (criterion(y_hat, yb, k) / parts).backward()
+        grads.append([p.grad.clone() for p in model.parameters()])
+    for one, other in zip(*grads, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
