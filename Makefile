@@ -9,13 +9,13 @@
 PYTHON ?= python3
 PORT ?= 8000
 PY := .venv/bin/python
-# All tests of a file on one worker: they share what the file sets up. In the order of names, which has the longest file
-# first and no long one last.
-SPREAD := --dist loadfile --no-loadscope-reorder
+# All tests of a group on one worker, as they share what one of them sets up: a file, and for the unit tests a chapter, see
+# tests/conftest.py. In the order of names, which has the longest first and no long one last.
+SPREAD := --no-loadscope-reorder --dist
 # Each notebook once: nbval compares its verdicts with the committed ones, and the built pages are made of what it executed.
-NBVAL = $(PY) -m pytest -n 2 $(SPREAD) --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
+NBVAL = $(PY) -m pytest -n 2 $(SPREAD) loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 # Three on two cores, because they often wait: for a browser, a kernel, another process.
-UNIT = $(PY) -m pytest -n 3 $(SPREAD) --doctest-modules tests lai evidence
+UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadgroup --doctest-modules tests lai evidence
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")

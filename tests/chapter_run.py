@@ -1,7 +1,8 @@
-"""A chapter executed in the test's own process, as often as a test needs and with what a test changes."""
+"""A chapter executed in the test's own process, with what a test changes; at small sizes once for all tests."""
 
 import ast
 import contextlib
+import functools
 import io
 import math
 import re
@@ -15,9 +16,28 @@ import pandas as pd
 import pytest
 import torch
 
+from tools.values import read_values
+
 matplotlib.use("Agg")
 
 ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+# Chapters that train, with parameters that make the same cells run in seconds.
+QUICK = {
+    "00_losses_and_regularization": "seeds=4 worlds=50",
+    "30_nonlinear": "seeds=3 pretrain_steps=60 steps=15",
+    "40_high_dimension": "rows=200 seeds=2 list_steps=5 vector_steps=5",
+    "51_coupled_samples": "seeds=2 pretrain_epochs=1 epochs=1",
+    "50_limitations": "starts=20 seeds=2 steps=20",
+    "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
+    "61_strength_map": "seeds=2 rows=512 pretrain_epochs=2 epochs=2 n_jobs=1",
+    "70_experiments_smoothness": "seeds=2 pretrain_epochs=1 epochs=2 alpha=1 n_jobs=1",
+    "71_experiments_sensitivity": "seeds=2 pretrain_epochs=1 epochs=2 alpha=1 n_jobs=1 protocols=published",
+    "72_experiments_strength": "seeds=1 epochs=5 n_jobs=1 protocols=published",
+    "73_experiments_sampling": "seeds=2 epochs=8 n_jobs=1 protocols=published",
+    "75_robustness": "pretrain_epochs=1 epochs=10 alpha=0.3",
+    "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
+}
 
 
 class Run:
@@ -95,6 +115,17 @@ class Run:
     def verdicts(self) -> list[str]:
         tagged = [c.id for c in self.cells() if "nbval-check-output" in c.metadata.get("tags", [])]
         return [self.printed[name].rstrip("\n") for name in tagged]
+
+
+@functools.cache
+def small(name: str, lam: str) -> Run:
+    """A chapter at small sizes on the stand-in for Kaggle's data; tests that ask for the same λ share the run.
+
+    A test that changes what the run left puts it back.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAI_DATA", "none")
+        return Run(name, **read_values(ROOT / "notebooks" / f"{name}.ipynb", lam, QUICK.get(name, ""))).all()
 
 
 def committed_verdicts(chapter: str) -> dict[str, list[str]]:

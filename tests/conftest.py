@@ -1,4 +1,4 @@
-"""What several files of tests ask for by name."""
+"""What several files of tests ask for by name, and which tests share a worker."""
 
 import pytest
 
@@ -7,3 +7,13 @@ import pytest
 def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
     """The stand-in for Kaggle's data, whatever this machine has."""
     monkeypatch.setenv("LAI_DATA", "none")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All tests of a chapter on one worker, as they share its runs; other tests with those of their file."""
+    for item in items:
+        chapter = getattr(getattr(item, "module", None), "CHAPTER", None)
+        if item.path.stem == "test_all_chapters" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            chapter = item.callspec.params["name"]
+        item.add_marker(pytest.mark.xdist_group(chapter or item.path.relative_to(item.config.rootpath).as_posix()))
