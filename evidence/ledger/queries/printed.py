@@ -198,7 +198,7 @@ def one_seed(results: Results) -> Judgement:
         if again.empty:
             parts.append(Part(version.name, "not tested", "rounding.csv has no such run"))
             continue
-        moved = float((again["rmse_running_again"] - again["rmse_running"]).abs().max())
+        moved = float((again["rmse_last_again"] - again["rmse_last"]).abs().max())
         gaps = {
             lam: figures[0] - version.printed[None][0] for lam, figures in version.printed.items() if lam is not None
         }
