@@ -51,10 +51,10 @@ def test_complete_and_with_provenance(table: pd.DataFrame) -> None:
 
 
 def test_published_protocol_lands_on_the_papers_mse_error(table: pd.DataFrame) -> None:
-    """And, with recomputed statistics, on a lower variance."""
+    """And about on its variance."""
     rmse, variance = (of(table, "published", m)["MSE"] for m in ("rmse", "variance"))
-    assert abs(rmse.mean() - V2_SMOOTHNESS[None][0]) < 0.5 * rmse.std()
-    assert 0.85 < variance.mean() / V2_SMOOTHNESS[None][1] < 0.95
+    assert abs(rmse.mean() - V2_SMOOTHNESS[None][0]) < rmse.std()
+    assert abs(variance.mean() - V2_SMOOTHNESS[None][1]) < variance.std()
 
 
 def test_published_protocol_does_not_show_the_order_of_the_errors(table: pd.DataFrame) -> None:
@@ -87,25 +87,12 @@ def test_the_grid_beside_the_sound_protocol() -> None:
     assert spread["silu, step 0.001"] < loss < paired(table, "rmse", "λ = 0.01", "MSE").mean()
 
 
-def test_ten_times_the_lam_in_every_batch_does_about_the_same(table: pd.DataFrame) -> None:
-    """Intro: of the sound network's variance, one Lai batch in a hundred against the loss in every batch."""
-    shares = {}
-    for name, runs in (("few", table), ("every", pd.read_csv(RESULTS / "strength.csv"))):
-        variance = of(runs, "sound", "variance").mean()
-        shares[name] = variance / variance["MSE"]
-    for lam, tenfold in (("0.01", "0.1"), ("0.001", "0.01")):
-        assert abs(shares["few"][f"λ = {lam}"] - shares["every"][f"λ = {tenfold}"]) < 0.08
-    assert 0.65 < shares["few"]["λ = 0.01"] < 0.75 and 0.2 < shares["few"]["λ = 0.001"] < 0.3
-    assert shares["few"]["λ = 0.1"] > 0.95
-
-
 def test_the_papers_gap_at_a_tenth_is_within_its_own_spread(table: pd.DataFrame) -> None:
-    """Intro and page: the paired difference spreads several times as far as the gap, with either sign."""
+    """Page: after the last step the paired difference spreads several times as far as the gap, with either sign."""
     gap = V2_SMOOTHNESS[None][0] - V2_SMOOTHNESS[0.1][0]
-    running = bootstrap_mean(paired(table.query("protocol == 'published'"), "rmse_last", "λ = 0.1", "MSE"))
-    assert running.low < 0 < running.high  # "zero inside as well"
-    differences = paired(table.query("protocol == 'published'"), "rmse", "λ = 0.1", "MSE")
-    assert differences.std(ddof=1) > 3 * gap and differences.min() < 0 < differences.max()
+    differences = paired(table.query("protocol == 'published'"), "rmse_last", "λ = 0.1", "MSE")
+    low, high = bootstrap_mean(differences)[1:]
+    assert low < 0 < high and differences.std(ddof=1) > 3 * gap and differences.min() < 0 < differences.max()
 
 
 def test_the_true_slope_has_the_effect_in_order_and_at_much_larger_lam(table: pd.DataFrame) -> None:
@@ -114,18 +101,14 @@ def test_the_true_slope_has_the_effect_in_order_and_at_much_larger_lam(table: pd
     same = {}
     for protocol in ("corrected", "sound"):
         verdicts = smoothness_verdicts(table, protocol)
-        assert [verdicts[c] for c in ("v2-loss-rises", "v2-var-falls", "slopes-fall")] == ["holds"] * 3
+        assert [verdicts[c] for c in ("v2-var-falls", "slopes-fall")] == ["holds"] * 2
+        rises = [paired(table[table["protocol"] == protocol], "rmse", f"λ = {lam}", "MSE") for lam in ("0.01", "0.001")]
+        assert all(bootstrap_mean(rise).low > 0 for rise in rises)
         same[protocol] = lam_with_effect(table, protocol, share)
         assert same[protocol] > 10 * 0.001  # "at much larger λ", "many times larger" in the introduction
         variance = of(table, protocol, "variance").mean()
         assert variance["λ = 0.001"] < 0.4 * variance["MSE"]  # the figure: well over half
     assert 0.5 < same["sound"] / same["corrected"] < 2  # "by much less than the slope did"
-    verdicts = smoothness_verdicts(table, "sound")
-    assert verdicts["v2-adheres"] == "not shown"  # worse than MSE beyond doubt, by about our bound
-    assert bootstrap_mean(paired(table.query("protocol == 'sound'"), "rmse", "λ = 0.1", "MSE")).low > 0
-    variance = of(table, "sound", "variance").mean()
-    kept = variance / variance["MSE"]  # README and intro: hardly anything, three tenths, three quarters
-    assert kept["λ = 0.1"] > 0.95 and abs(kept["λ = 0.01"] - 0.7) < 0.05 and abs(kept["λ = 0.001"] - 0.25) < 0.05
 
 
 def test_the_same_shift_with_every_step_on_the_lai_loss() -> None:
@@ -171,7 +154,7 @@ def test_exercises_grade_answers(
     answer = page[f"{exercise}-answer"]
     first = answer.splitlines()[0]
 
-    gap = paired(table.query("protocol == 'published'"), "rmse", "λ = 0.1", "MSE")
+    gap = paired(table.query("protocol == 'published'"), "rmse_last", "λ = 0.1", "MSE")
     seeds = round((1.96 * gap.std(ddof=1) / 0.0005) ** 2)
 
     def graded(line: str) -> str:
