@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from chapter_run import ROOT, Run
+from chapter_run import ROOT, Run, small
 
 from evidence.ledger.paper import V1_SMOOTHNESS
 from evidence.ledger.stats import paired
@@ -24,11 +24,6 @@ TINY = {"seeds": 1, "epochs": 1, "n_jobs": 1, "protocols": ["published"]}
 RESULTS = ROOT / "book" / "results"
 
 pytestmark = pytest.mark.usefixtures("surrogate")
-
-
-@functools.cache
-def tiny() -> Run:
-    return Run(CHAPTER, lam=3.0, **TINY).all()
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +38,14 @@ def judged(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> dict
     """The verdicts where the table of results has been changed."""
     change(pd.read_csv(RESULTS / "strength.csv")).to_csv(folder / "strength.csv", index=False)
     (folder / "strength_curves.csv").write_bytes((RESULTS / "strength_curves.csv").read_bytes())
-    run = tiny()
-    before, run.names["folder"] = run.names["folder"], folder
+    run = small(CHAPTER, "3")
+    before = dict(run.names)
+    run.names["folder"] = folder
     try:
         lines = run.again("verdicts").splitlines()
     finally:
-        run.names["folder"] = before
-        run.again("verdicts")
+        run.names.clear()
+        run.names.update(before)
     return {line.partition(",")[0]: line.rpartition(": ")[2] for line in lines}
 
 
@@ -58,7 +54,7 @@ def test_verdicts_of_made_up_tables(tmp_path: Path) -> None:
 
     def made(table: pd.DataFrame, sign: int) -> pd.DataFrame:
         depth = -np.log10(table["lam"].fillna(10.0)) + 1 + 1e-3 * rng.standard_normal(len(table))
-        for end in ("", "_running"):
+        for end in ("", "_last"):
             table[f"rmse{end}"] = 0.7 + sign * 0.05 * depth
             table[f"variance{end}"] = 0.7 - sign * 0.1 * depth
         return table
@@ -114,7 +110,7 @@ def test_a_loss_that_ignores_slopes_is_noticed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_exercises_grade() -> None:
-    done = tiny()
+    done = small(CHAPTER, "3")
     guess = functools.partial(done.again, "exercise-1-answer", "my_multiple: float | None = None")
     assert guess("my_multiple = 10") == guess("my_multiple = 1") == "Not yet.\n"
     share = functools.partial(done.again, "exercise-2-answer", "my_share: float | None = None")

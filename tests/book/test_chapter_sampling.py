@@ -11,18 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from chapter_run import ROOT, Run
+from chapter_run import ROOT, Run, small
 
 CHAPTER = "73_experiments_sampling"
 TINY = {"seeds": 2, "epochs": 1, "n_jobs": 1, "protocols": ["published"]}
 RESULTS = ROOT / "book" / "results"
 
 pytestmark = pytest.mark.usefixtures("surrogate")
-
-
-@functools.cache
-def tiny() -> Run:
-    return Run(CHAPTER, lam=3.0, **TINY).all()
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +30,16 @@ def kept() -> pd.DataFrame:
 
 def judged(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> list[str]:
     """The words of the verdict cell where the table of results has been changed."""
-    run = tiny()
+    run = small(CHAPTER, "3")
     change(pd.read_csv(RESULTS / "sampling.csv")).to_csv(folder / "sampling.csv", index=False)
-    before = {name: run.names[name] for name in ("folder", "kept", "pairs", "rows")}
+    before = dict(run.names)
     run.names |= {"folder": folder, "kept": pd.read_csv(folder / "sampling.csv")}
     try:
         run.again("pairs")
         return [line.rpartition(": ")[2] for line in run.again("verdicts").splitlines()]
     finally:
-        run.names |= before
-        run.again("verdicts")
+        run.names.clear()
+        run.names.update(before)
 
 
 def test_verdicts_of_made_up_tables(tmp_path: Path) -> None:
@@ -67,13 +62,14 @@ def test_verdicts_of_made_up_tables(tmp_path: Path) -> None:
 
 
 def test_the_cost_verdict_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "cost (counted): fails" in tiny().again("verdict-cost", "LaiSchedule(0.01", "LaiSchedule(0.02")
-    tiny().again("verdict-cost")
+    run = small(CHAPTER, "3")
+    assert "cost (counted): fails" in run.again("verdict-cost", "LaiSchedule(0.01", "LaiSchedule(0.02")
+    run.again("verdict-cost")
 
 
 def test_lai_steps_cost_about_twice_in_products() -> None:
     """And thrice where a pass for BatchNorm's statistics is added."""
-    counted = tiny().names["counted"]
+    counted = small(CHAPTER, "3").names["counted"]
     assert counted["plain"].nunique() == 1  # the protocols differ in elementwise work
     ratio = counted["Lai"] / counted["plain"]
     assert ratio[["published", "sound"]].between(1.9, 2.3).all()
@@ -119,7 +115,7 @@ def test_bad_sizes_stop_before_anything_is_trained(change: dict[str, Any], messa
 
 
 def test_exercises_grade() -> None:
-    done = tiny()
+    done = small(CHAPTER, "3")
     first = functools.partial(done.again, "exercise-1-answer", "my_percentage: float | None = None")
     assert first("my_percentage = 4") == "Right.\n" and first("my_percentage = 6") == "Not yet.\n"
     second = functools.partial(done.again, "exercise-2-answer", "my_lam: float | None = None")

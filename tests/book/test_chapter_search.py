@@ -1,12 +1,11 @@
 """The chapter on the search: verdicts and what would turn them, exercises."""
 
-import functools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from chapter_run import ROOT, Run
+from chapter_run import ROOT, Run, small
 
 from evidence.data import KAGGLE_SHA256
 from evidence.ledger.paper import V2_SMOOTHNESS
@@ -17,8 +16,6 @@ from evidence.search.run import chosen_of, finalists_of
 
 CHAPTER = "74_protocol_search"
 RESULTS = ROOT / "book" / "results"
-LIVE = ("live-run", "live-lai", "live-strength", "exercise-5-solution")
-FIGURES = ("map", "figures-lai")
 
 
 def mse(stage: str) -> pd.DataFrame:
@@ -30,13 +27,9 @@ def lai_table() -> pd.DataFrame:
     return pd.read_csv(RESULTS / "recipes_lai.csv")
 
 
-@functools.cache
 def kept_run() -> Run:
-    """Everything but the training, which does not touch the kept tables."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)
-        patch.setenv("LAI_DATA", "none")
-        return Run(CHAPTER).all(leave_out=(*LIVE, *FIGURES))
+    """The training on the page does not touch the kept tables."""
+    return small(CHAPTER, "3")
 
 
 def test_the_kept_tables_are_complete_and_say_where_they_come_from() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from chapter_run import ROOT, Run
+from chapter_run import ROOT, Run, small
 
 from evidence.data import KAGGLE_SHA256
 from evidence.ledger.tables import reach
@@ -21,14 +21,8 @@ from evidence.runs.experiments import EXPERIMENTS
 
 CHAPTER = "71_experiments_sensitivity"
 RESULTS = ROOT / "book" / "results"
-SMALL = {"seeds": 2, "pretrain_epochs": 1, "epochs": 1, "n_jobs": 1, "alpha": 0.2, "device": "cpu"}
 
 pytestmark = pytest.mark.usefixtures("surrogate")
-
-
-@functools.cache
-def small() -> Run:
-    return Run(CHAPTER, lam=0.3, protocols=["published"], **SMALL).all()
 
 
 @functools.cache
@@ -37,7 +31,7 @@ def kept(name: str = "sensitivity") -> pd.DataFrame:
 
 
 def test_by_hand_is_the_library() -> None:
-    by_hand, library = re.findall(r"\d\.\d+", small().printed["by-hand"])
+    by_hand, library = re.findall(r"\d\.\d+", small(CHAPTER, "3").printed["by-hand"])
     assert by_hand == library
 
 
@@ -89,7 +83,7 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
 
 
 def test_exercises_run_and_grade() -> None:
-    done = small()
+    done = small(CHAPTER, "3")
     closed = functools.partial(done.again, "exercise-1-answer", "my_sensitivity: float | None = None")
     assert closed(f"my_sensitivity = {6 * math.sqrt(2 / math.pi)}") == "Right.\n"
     assert closed("my_sensitivity = 6.0") == closed("my_sensitivity = 9.57") == "Not yet.\n"

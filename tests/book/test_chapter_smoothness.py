@@ -1,30 +1,23 @@
 """The page on smoothness executed at small sizes: what it inserts, what its verdicts are computed from, its live part."""
 
-import functools
 import math
 from typing import Any
 
 import pandas as pd
 import pytest
-from chapter_run import ROOT, Run
+from chapter_run import ROOT, Run, small
 
 from evidence.data import load_housing
 from evidence.runs.experiments import run_experiment
 
 CHAPTER = "70_experiments_smoothness"
-SMALL = {"seeds": 2, "pretrain_epochs": 1, "epochs": 2, "n_jobs": 1, "alpha": 0.5}
 
 pytestmark = pytest.mark.usefixtures("surrogate")
 
 
-@functools.cache
-def small() -> Run:
-    return Run(CHAPTER, lam=0.3, **SMALL).all()
-
-
 def test_verdicts_turn_with_the_results() -> None:
     """The order of λ turned round in the sound protocol: what held fails there, and nowhere else."""
-    run = small()
+    run = small(CHAPTER, "3")
     before, said = run.names["kept"], run.lines("verdicts")
     turned = before.copy()
     sound = turned["protocol"] == "sound"
@@ -53,13 +46,13 @@ def test_shrinking_by_another_way() -> None:
     drawn = 1 - runs["rms_k"]["λ = 0.01"] / runs["rms_k"]["MSE"]
     square = runs["rmse"]["MSE"] ** 2 + drawn**2 * v + 2 * drawn * q
     dearer = (runs["rmse"]["λ = 0.01"] - square**0.5).mean()
-    assert small().names["excess"]["corrected", "λ = 0.01"]["rms_k"].mean == pytest.approx(dearer)
-    assert small().glued["covariance-corrected"] == pytest.approx((q / v).mean())
+    assert small(CHAPTER, "3").names["excess"]["corrected", "λ = 0.01"]["rms_k"].mean == pytest.approx(dearer)
+    assert small(CHAPTER, "3").glued["covariance-corrected"] == pytest.approx((q / v).mean())
 
 
 def test_the_verdict_on_shrinking_turns() -> None:
     """Were the errors of the Lai arms those of MSE, none would be dearer."""
-    run = small()
+    run = small(CHAPTER, "3")
     before = run.names["kept"]
     mse = before[before["arm"] == "MSE"].set_index(["protocol", "seed"])["rmse"]
     cheap = before.assign(rmse=mse.loc[list(zip(before["protocol"], before["seed"], strict=True))].to_numpy())
@@ -73,8 +66,8 @@ def test_the_verdict_on_shrinking_turns() -> None:
 
 
 def test_the_live_tables_are_the_experiment() -> None:
-    done = small()
-    lams = {"published": [0.3], "sound": [1.0, 0.1, 0.01]}
+    done = small(CHAPTER, "3")
+    lams = {"published": [3.0], "sound": [0.1]}
     options = {"seeds": range(2), "pretrain_epochs": 1, "epochs": 2, "device": "cpu", "n_jobs": 1}
     again = run_experiment(load_housing("surrogate"), "smoothness", lams=lams, alpha=0.5, **options).table  # type: ignore[arg-type]
     pd.testing.assert_frame_equal(done.names["runs"].table, again)
@@ -94,6 +87,6 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
 
 
 def test_exercises_run() -> None:
-    done = small()
+    done = small(CHAPTER, "3")
     measured, said, without = (float(line.split()[-1]) for line in done.lines("exercise-5-solution"))
     assert measured == said != without

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from chapter_run import Run, committed_verdicts
+from chapter_run import Run, committed_verdicts, small
 from scipy import stats
 
 from lai import program, sweep
@@ -16,20 +16,14 @@ from lai import program, sweep
 CHAPTER = "61_strength_map"
 VERDICT = committed_verdicts(CHAPTER)["verdict-cheap"]
 SMALL = {"seeds": 3, "rows": 512, "pretrain_epochs": 20, "epochs": 20, "lams": [1.0, 0.01], "alphas": [0.1, 1.0]}
-TINY = {"seeds": 2, "rows": 256, "pretrain_epochs": 1, "epochs": 2, "lams": [0.5], "alphas": [0.25, 1.0]}
 LATER = {"points", "points-paired", "scratch", "scratch-summary"}  # they train more; nothing after them needs them
 
 pytestmark = pytest.mark.usefixtures("surrogate")
 
 
 @functools.cache
-def small(lam: float) -> Run:
+def trained(lam: float) -> Run:
     return Run(CHAPTER, lam=lam, n_jobs=1, **SMALL).all(leave_out=LATER)
-
-
-@functools.cache
-def tiny() -> Run:
-    return Run(CHAPTER, lam=3.0, n_jobs=1, **TINY).all()
 
 
 # --- the verdict -----------------------------------------------------------------------------------------------
@@ -37,12 +31,12 @@ def tiny() -> Run:
 
 @pytest.mark.parametrize("lam", [0.05, 3.0])
 def test_verdict_does_not_depend_on_the_readers_lam(lam: float) -> None:
-    assert small(lam).printed["verdict-cheap"].splitlines() == VERDICT
+    assert trained(lam).printed["verdict-cheap"].splitlines() == VERDICT
 
 
 def judged(change: Any) -> list[str]:
     """The verdict where ``change(alpha, lam, seed)`` is what the arms measured."""
-    run = small(3.0)
+    run = trained(3.0)
     before = dict(run.names)
     arms = run.names["arms"].copy()
     keys = zip(arms["alpha"], arms["lam"], arms["seed"], strict=True)
@@ -87,13 +81,13 @@ def test_interval_is_students() -> None:
     import pandas as pd
 
     values = pd.Series([1.0, 2.5, -0.5, 4.0])
-    mean, wide = (float(part) for part in small(0.05).names["interval"](values).split(" ± "))
+    mean, wide = (float(part) for part in trained(0.05).names["interval"](values).split(" ± "))
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert [mean - wide, mean + wide] == pytest.approx([expected.low, expected.high], abs=0.11)
 
 
 def test_the_bill_by_counting_products() -> None:
-    done = small(0.05)
+    done = trained(0.05)
     forward, first = 8 * 64 + 64 * 32 + 32, 8 * 64  # a row; the plain step needs no gradient by its inputs
     assert done.names["c"] == pytest.approx(6 * forward / (3 * forward - first) - 1, rel=0.01)
     costs = done.names["arms"].groupby("alpha")["cost"].agg(["min", "max"])
@@ -126,7 +120,7 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
 
 
 def test_all_cells_run_and_grade() -> None:
-    done = tiny()
+    done = small(CHAPTER, "3")
     assert done.printed["exercise-1-answer"] == done.printed["exercise-2-answer"] == "No answer yet.\n"
     assert done.printed["exercise-1-solution"] == "Right.\n"
     bill = functools.partial(done.again, "exercise-1-answer", "your_percentage: float | None = None")
@@ -136,7 +130,7 @@ def test_all_cells_run_and_grade() -> None:
 
 
 def test_exercises_on_the_map() -> None:
-    done = small(0.05)
+    done = trained(0.05)
     assert done.printed["exercise-2-solution"] == "Right.\n"
     name = functools.partial(done.again, "exercise-2-answer", "your_readout: str | None = None")
     assert name('your_readout = "cost"') == name('your_readout = "share of Lai steps"') == "Not yet.\n"

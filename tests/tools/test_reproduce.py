@@ -439,6 +439,7 @@ def cluster() -> Iterator[LocalCluster]:
         yield started
 
 
+@pytest.mark.long
 def test_two_dask_workers_give_the_same_bits(
     cluster: LocalCluster, few: Housing, on_few: None, tmp_path: Path, capfd: pytest.CaptureFixture
 ) -> None:

@@ -132,13 +132,10 @@ def test_names_of_runs_stay_short_and_plain() -> None:
     assert len(chapter.run_name("20_lambda", {"lams": [0.1] * 99})) < 130
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [(["NAME=nope", "LAM=1"], "no such chapter"), (["NAME=nope; exit 0", "PARAMS=$$(exit 0)"], "no such chapter")],
-)
-def test_make_chapter_passes_values_on(arguments: list[str], message: str) -> None:
-    done = subprocess.run(["make", "chapter", *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode != 0 and message in done.stderr, done.stdout + done.stderr
+def test_make_chapter_passes_values_on() -> None:
+    command = ["make", "chapter", "NAME=nope; exit 0", "LAM=1", "PARAMS=$$(exit 0)"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0 and "no such chapter" in done.stderr, done.stdout + done.stderr
 
 
 def test_make_tells_an_empty_lam_from_none() -> None:
@@ -292,6 +289,7 @@ def make(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.long
 def test_build_from_first_page_to_failure_and_back(book: Path) -> None:
     first = make(book)
     assert first.returncode == 0, first.stdout + first.stderr
