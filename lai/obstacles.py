@@ -94,6 +94,7 @@ def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor)
 
 
 def refuse_wrappers(output: Tensor, xs: tuple[Tensor, ...]) -> None:
+    """Raise where a distributed wrapper around the bare model would make the gradients wrong."""
     for node in _nodes([output], xs):
         name = node.name()
         static = name == "_DDPSinkBackward" and node.ddp_weakref().static_graph  # type: ignore[attr-defined]

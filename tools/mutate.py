@@ -188,7 +188,7 @@ def start(module: str, source: str) -> int:
 
         sys.meta_path.insert(0, Mutated(module, source))
         importlib.import_module("lai")  # now, since pytest has a loader of its own for modules with examples
-        options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not slow"]
+        options = ["-x", "-q", "--tb=no", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "not long"]
         status = int(pytest.main([*options, "--doctest-modules", *tests_of(module)]))
     finally:
         os._exit(status)  # whatever was raised was noticed

@@ -351,6 +351,7 @@ def _columns(evaluation: str) -> tuple[str, str]:
 
 
 def runs_of(table: pd.DataFrame, protocol: str) -> pd.DataFrame:
+    """One protocol's rows of a table; ``ValueError`` if it has none."""
     runs = table[table["protocol"] == protocol]
     if runs.empty:
         raise ValueError(f"protocol = {protocol!r}: the table has {sorted(set(table['protocol']))}")

@@ -9,7 +9,6 @@ import math
 import re
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from chapter_run import ROOT, Run, small
@@ -55,14 +54,6 @@ def test_the_kinds_of_noise_were_measured_on_the_kept_networks() -> None:
     about, study = json.loads((RESULTS / "noise.json").read_text()), kept("noise")
     assert KAGGLE_SHA256 in about["data"] and about["seeds"] == sorted(set(study["seed"]))
     assert set(study["kind"]) == set(noise.NOISES) and set(study["scale"]) == set(noise.SCALES)
-    columns = [f"s_{j}" for j in range(1, 9)]
-    same = study[(study["kind"] == "share of each value") & (study["scale"] == 0.5)]
-    for protocol in ("published", "sound"):
-        mse = kept()[(kept()["protocol"] == protocol) & (kept()["arm"] == "MSE")].set_index("seed")[columns]
-        own = same[same["protocol"] == protocol].set_index("seed")[columns]
-        # rounding grows over 200 epochs, and sends a single run elsewhere
-        assert ((own / mse.loc[own.index] - 1).abs() < 0.25).mean(axis=None) > 0.95
-        np.testing.assert_allclose(own.mean(), mse.mean(), rtol=0.05)
 
 
 # --- refusals and exercises ------------------------------------------------------------------------------------
