@@ -32,9 +32,9 @@ QUICK = {
     "60_lai_training": "lams=[0.1] alphas=[0.25,1.0] seeds=2 worlds=2 pretrain_epochs=4 epochs=4",
     "61_strength_map": "lams=[0.5] alphas=[0.25,1.0] seeds=2 rows=256 pretrain_epochs=1 epochs=2 n_jobs=1",
     "70_experiments_smoothness": "lam_sound=[0.1] seeds=2 pretrain_epochs=1 epochs=2 alpha=0.5 n_jobs=1",
-    "71_experiments_sensitivity": "seeds=2 pretrain_epochs=1 epochs=1 alpha=0.5 n_jobs=1 protocols=published",
+    "71_experiments_sensitivity": "seeds=2 pretrain_epochs=1 epochs=2 alpha=1 n_jobs=1 protocols=published",
     "72_experiments_strength": "seeds=1 epochs=5 n_jobs=1 protocols=published",
-    "73_experiments_sampling": "seeds=2 epochs=2 n_jobs=1 protocols=published",
+    "73_experiments_sampling": "seeds=2 epochs=8 n_jobs=1 protocols=published",
     "75_robustness": "pretrain_epochs=1 epochs=10 alpha=0.3",
     "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
 }

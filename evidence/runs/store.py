@@ -24,6 +24,7 @@ IN_RESULTS = (
     "lai/loss.py",
     "lai/metrics.py",
     "lai/models.py",
+    "lai/obstacles.py",
     "lai/program.py",
     "lai/schedule.py",
     "lai/sweep.py",
