@@ -40,29 +40,30 @@ WAYS_OUT = (
         "FSDP frees a sharded layer's weights before the second derivative needs them",
         "call fully_shard on lai.WithSlopes(model) as a whole and on no layer inside",
     ),
-    (
-        r"NotImplemented|Error|is not implemented|once_differentiable|$",
-        "the model holds an operation without a second derivative",
-        "write it in differentiable operations, or give its backward a derivative of its own",
-    ),
 )
 """What autograd's nodes or errors say, why it cannot be trained on, and what to do."""
 
+NO_DERIVATIVE = (
+    "the model holds an operation without a second derivative",
+    "write it in differentiable operations, or give its backward a derivative of its own",
+)
+"""The same of whatever is not in ``WAYS_OUT``."""
+
 
 def _way_out(text: str) -> str:
-    cause, remedy = next((c, r) for pattern, c, r in WAYS_OUT if re.search(pattern, text))
+    found = ((cause, remedy) for pattern, cause, remedy in WAYS_OUT if re.search(pattern, text))
+    cause, remedy = next(found, NO_DERIVATIVE)
     return f"the slopes cannot be trained on: {cause}; {remedy}"
 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Torch's errors that belong to second derivatives, with cause and remedy."""
+    """Torch's errors that belong to second derivatives, with cause and remedy; others pass as they are."""
     try:
         yield
     except RuntimeError as error:
-        if any(
-            re.search(pattern[:-2] if pattern.endswith("|$") else pattern, str(error)) for pattern, _, _ in WAYS_OUT
-        ):
+        known = [pattern for pattern, _, _ in WAYS_OUT]
+        if any(re.search(pattern, str(error)) for pattern in (*known, r"is not implemented|once_differentiable")):
             raise RuntimeError(_way_out(str(error))) from error
         raise
 

@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from .choose import choose_lam
 from .factor import check_choice, check_lam
 from .gradient import input_gradient, value_and_input_gradient
-from .loss import lai_loss
+from .loss import lai_loss, pointwise_error
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, check_count
-from .training import _with_bar, batch_order, check_positive, resolve_device
+from .training import batch_order, check_positive, resolve_device, with_bar
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -42,7 +42,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         As in :class:`lai.MLP`.
     lam : float, list, dict, "auto" or None
         λ > 0: for all features, a list with one each, or a dict by the features' names (by their numbers where X has no
-        names), whose entry "others" is for those it does not name. "auto": see ``budget``. None is plain MSE or MAE.
+        names), whose entry "others" is for those it does not name. "auto": see ``budget``. None is the plain error that ``loss`` names, MSE if none.
     lam_units : "raw" or "standardised"
         The units of the slopes that λ is held against: the data's own, or standard deviations of the target per standard
         deviation of the feature. A raw slope is the standardised one times s_y / s_x.
@@ -239,7 +239,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         self.loss_curve_: list[float] = []
         self.validation_curve_: list[float] = []
         best, since, kept = inf, 0, model.state_dict()
-        for epoch in _with_bar(range(self.epochs), self.verbose):
+        for epoch in with_bar(range(self.epochs), self.verbose):
             self.loss_curve_.append(self._epoch(model, optimizer, train, schedule, epoch, seed))
             if val is None:
                 continue
@@ -263,6 +263,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
     ) -> float:
         """One epoch as :func:`lai.fit` goes through it, with weights; returns the mean loss."""
         (x, y, weight), options = train, self.loss or {}
+        plain_error, _ = pointwise_error(options.get("base", "mse"))
         batches = batch_order(seed, epoch, len(x))[1].to(x.device).split(self.batch_size)
         total = torch.zeros((), dtype=x.dtype, device=x.device)
         for rows, lai in zip(batches, schedule.batches(epoch, len(batches)).tolist(), strict=True):
@@ -273,7 +274,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
                 k = input_gradient(output, xb, create_graph=True)
                 losses = lai_loss(output, yb, k, lam=self.lam_, reduction="none", **options)
             else:
-                losses = (output - yb).abs() if options.get("base") == "mae" else (output - yb).square()
+                losses = plain_error(output, yb)
             loss = (losses * weight[rows]).mean() / weight.mean()
             optimizer.zero_grad()
             loss.backward()

@@ -61,8 +61,8 @@ def fit(
     val : (x, y), optional
         Its RMSE is recorded after every epoch.
     criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss, optional
-        None is plain MSE. Where the schedule does not apply it, the loss is plain: MAE for a criterion whose
-        ``base`` is "mae", else MSE.
+        None is plain MSE. Where the schedule does not apply it, the loss is plain: the mean of the pointwise error that
+        the criterion's ``base`` names, and MSE for a criterion without one.
     schedule : LaiSchedule, optional
         None applies ``criterion`` everywhere from the start (α = 1, no pre-training). Without a
         criterion it selects nothing.
@@ -152,7 +152,7 @@ def fit(
         _rehearse(sloped, whole, x, y, held_out, criterion, plain, min(2, *sizes))
         if criterion is not None and not allow_coupling and len(y) > 1:
             assert_independent_samples(inner, x)
-        for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
+        for epoch in with_bar(range(first_epoch, first_epoch + epochs), progress):
             own_seed, order = batch_order(seed, epoch, len(y))
             _seed(own_seed, where)
             x_in_order, y_in_order = _rows((x, y), order.to(where))
@@ -205,7 +205,8 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return where
 
 
-def _with_bar(epochs: range, progress: bool) -> Iterable[int]:
+def with_bar(epochs: range, progress: bool) -> Iterable[int]:
+    """The epochs, with a bar if it is wanted."""
     if not progress:
         return epochs
     try:
