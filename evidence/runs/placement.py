@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -84,29 +85,18 @@ def placement_study(
 def _one_seed(
     data: Housing, protocol: str, arms: Sequence[Arm], alpha: float, seed: int, lengths: tuple[int, int, int]
 ) -> pd.DataFrame:
-    recipe, (before, after, last) = PROTOCOLS[protocol], lengths
-    train, batch_size = (data.train.x, data.train.y), min(recipe.batch_size, len(data.train.x))
-    options = {"batch_size": batch_size, "seed": seed, "drop_last": True}
+    recipe, (before, after, _) = PROTOCOLS[protocol], lengths
+    batch_size = min(recipe.batch_size, len(data.train.x))
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": True}
+    train = data.train.x, data.train.y
     trunk = Sweep([recipe.model(data.train.x, seed)], lr=recipe.lr, device="cpu")
-    trunk.fit(train, lams=[None], epochs=before, **options)  # type: ignore[arg-type]
-    n_batches, rows = len(data.train.x) // batch_size, []
+    trunk.fit(train, lams=[None], epochs=before, **options)
+    rows: list[dict[str, Any]] = []
     for placement in PLACEMENTS:
-        free = {"placement": "free", "epochs": max(1, after)} if placement == "free" else {}
-        schedule = LaiSchedule(alpha, pretrain_epochs=before, seed=seed, **free)  # type: ignore[arg-type]
+        free: dict[str, Any] = {"placement": "free", "epochs": max(1, after)} if placement == "free" else {}
+        schedule = LaiSchedule(alpha, pretrain_epochs=before, seed=seed, **free)
         sweep = trunk.branch([0] * (1 + len(arms)))
-        taken = [before * n_batches - 1]  # no Lai batch yet
-
-        def look(epoch: int) -> None:
-            steps = schedule.batches(epoch, n_batches).nonzero().flatten() + epoch * n_batches  # noqa: B023
-            taken.extend(steps.tolist())  # noqa: B023
-            if epoch < before + after - last:
-                return
-            since = (epoch + 1) * n_batches - 1 - taken[-1] if len(taken) > 1 else float("nan")  # noqa: B023
-            for arm, model in zip(["MSE", *(arm.name for arm in arms)], sweep.models(), strict=True):  # noqa: B023
-                exact = measure(model, data).exact
-                key = {"protocol": protocol, "seed": seed, "placement": placement, "arm": arm, "epoch": epoch}  # noqa: B023
-                rows.append({**key, "since": since, **{name: exact[name] for name in ("rmse", "variance", "rms_k")}})
-
+        key = {"protocol": protocol, "seed": seed, "placement": placement}
         sweep.fit(
             train,
             lams=[None, *(arm.lam for arm in arms)],
@@ -114,7 +104,35 @@ def _one_seed(
             first_epoch=before,
             epochs=after,
             slope=recipe.slope,
-            each_epoch=look,
-            **options,  # type: ignore[arg-type]
+            each_epoch=_measuring(sweep, schedule, data, ["MSE", *(arm.name for arm in arms)], lengths, key, rows),
+            **options,
         )
     return pd.DataFrame(rows)
+
+
+def _measuring(
+    sweep: Sweep,
+    schedule: LaiSchedule,
+    data: Housing,
+    names: Sequence[str],
+    lengths: tuple[int, int, int],
+    key: dict[str, Any],
+    rows: list[dict[str, Any]],
+) -> Callable[[int], None]:
+    """What is to be done after an epoch: a row for each network, if it is one of the last."""
+    before, after, last = lengths
+    n_batches = len(data.train.x) // min(PROTOCOLS[key["protocol"]].batch_size, len(data.train.x))
+    latest = math.nan  # the number of the last Lai batch
+
+    def measuring(epoch: int) -> None:
+        nonlocal latest
+        taken = schedule.batches(epoch, n_batches).nonzero().flatten()
+        latest = epoch * n_batches + int(taken.max()) if len(taken) else latest
+        if epoch >= before + after - last:
+            since = (epoch + 1) * n_batches - 1 - latest
+            for name, model in zip(names, sweep.models(), strict=True):
+                exact = measure(model, data).exact
+                found = {metric: exact[metric] for metric in ("rmse", "variance", "rms_k")}
+                rows.append({**key, "arm": name, "epoch": epoch, "since": since, **found})
+
+    return measuring
