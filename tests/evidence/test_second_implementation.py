@@ -143,7 +143,8 @@ def test_the_second_implementation_agrees_with_the_book(record_property: Callabl
     print(found.round(4).to_string())
     assert (found["p"] > level).all(), found[found["p"] <= level].to_string()
     # Agreement says something only where a mistake would be seen: what λ does to the error is more than what could be found.
-    rmse = found[found["measure"] == "rmse"].astype({"lam": str}).set_index(["protocol", "lam"])
+    rmse = found[found["measure"] == "rmse"].assign(lam=lambda t: [str(lam) for lam in t["lam"]])
+    rmse = rmse.set_index(["protocol", "lam"])
     for cell in [("sound", "0.001"), ("corrected", "0.01")]:
         control = rmse.loc[("sound" if cell[0] == "sound" else "published", "None"), "book"].item()
         assert rmse.loc[cell, "detectable"].item() < rmse.loc[cell, "book"].item() - control
