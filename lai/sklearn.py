@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from .choose import choose_lam
 from .factor import check_choice, check_lam
-from .gradient import input_gradient, value_and_input_gradient
-from .loss import lai_loss, pointwise_error
+from .gradient import value_and_input_gradient
+from .loss import LaiLoss
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, check_count
-from .training import batch_order, check_positive, resolve_device, with_bar
+from .training import check_positive, fit, resolve_device
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -234,57 +234,45 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         return check_lam(self.choice_.lam)
 
     def _train(self, train: list[Tensor], val: list[Tensor] | None, schedule: LaiSchedule, seed: int) -> None:
-        model = self._network(seed).to(train[0].device)
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr)
-        self.loss_curve_: list[float] = []
+        x, y, weight = train
+        model = self._network(seed).to(x.device)
         self.validation_curve_: list[float] = []
-        best, since, kept = inf, 0, model.state_dict()
-        for epoch in with_bar(range(self.epochs), self.verbose):
-            self.loss_curve_.append(self._epoch(model, optimizer, train, schedule, epoch, seed))
-            if val is None:
-                continue
-            x, y, weight = val
+        best, since, kept = inf, 0, None
+
+        def stop(epoch: int) -> bool:
+            """Whether the error on the rows held out has long been no lower."""
+            nonlocal best, since, kept
+            assert val is not None
             with torch.no_grad():
-                error = float(((model(x) - y).square() * weight).sum() / weight.sum()) ** 0.5
+                error = float(((model(val[0]) - val[1]).square() * val[2]).sum() / val[2].sum()) ** 0.5
             self.validation_curve_.append(error)
             if epoch < self.pretrain_epochs:
-                continue
+                return False
             since = 0 if error < best - self.tol else since + 1
             if error < best:
                 best, kept = error, copy.deepcopy(model.state_dict())
-            if since >= self.n_iter_no_change:
-                break
-        self.n_iter_ = len(self.loss_curve_)
-        model.load_state_dict(kept)  # without early stopping it holds the current weights
-        self.module_ = model.cpu().eval()
+            return since >= self.n_iter_no_change
 
-    def _epoch(
-        self, model: nn.Module, optimizer: Any, train: list[Tensor], schedule: LaiSchedule, epoch: int, seed: int
-    ) -> float:
-        """One epoch as :func:`lai.fit` goes through it, with weights; returns the mean loss."""
-        (x, y, weight), options = train, self.loss or {}
-        plain_error, _ = pointwise_error(options.get("base", "mse"))
-        batches = batch_order(seed, epoch, len(x))[1].to(x.device).split(self.batch_size)
-        total = torch.zeros((), dtype=x.dtype, device=x.device)
-        for rows, lai in zip(batches, schedule.batches(epoch, len(batches)).tolist(), strict=True):
-            lai = lai and self.lam_ is not None
-            xb, yb = x[rows].requires_grad_(lai), y[rows]
-            output = model(xb)
-            if lai:
-                k = input_gradient(output, xb, create_graph=True)
-                losses = lai_loss(output, yb, k, lam=self.lam_, reduction="none", **options)
-            else:
-                losses = plain_error(output, yb)
-            loss = (losses * weight[rows]).mean() / weight.mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            total += loss.detach() * len(rows)
-        if not torch.isfinite(total):
-            raise FloatingPointError(
-                f"the loss was not finite in epoch {epoch} (lam = {self.lam_}); try a smaller lr or a λ nearer to 1"
-            )
-        return float(total) / len(x)
+        # Without λ no batch takes the Lai loss, and all minimise the error that it would weigh.
+        plain = self.lam_ is None
+        history = fit(
+            model,
+            (x, y),
+            criterion=LaiLoss(1.0 if plain else self.lam_, **(self.loss or {})),
+            schedule=LaiSchedule(0.0) if plain else schedule,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            seed=seed,
+            device=x.device,
+            weight=weight,
+            progress=self.verbose,
+            each_epoch=None if val is None else stop,
+        )
+        self.loss_curve_, self.n_iter_ = history["loss"], len(history["loss"])
+        if kept is not None:
+            model.load_state_dict(kept)
+        self.module_ = model.cpu().eval()
 
 
 def _repeated(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from .gradient import (
     each_tensor,
     unchanged,
 )
-from .loss import plain_loss
+from .loss import Error, LaiLoss, pointwise_error
 from .metrics import rmse
 from .obstacles import explained
 from .schedule import LaiSchedule, check_count
@@ -47,6 +47,7 @@ def fit(
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
     each_epoch: Callable[[int], object] | None = None,
+    weight: Tensor | None = None,
     allow_coupling: bool = False,
 ) -> dict[str, list[float]]:
     r"""Train a model with Adam, the Lai loss taking the batches or points that the schedule gives it.
@@ -87,6 +88,9 @@ def fit(
         Takes a step after every epoch; ReduceLROnPlateau sees the epoch's ``val_rmse``, or ``loss`` without ``val``.
     each_epoch : callable (epoch), optional
         Called after every epoch; True ends the training.
+    weight : Tensor (N,), optional
+        At least 0; each sample's loss is multiplied by its weight over their mean. Needs a :class:`lai.LaiLoss` as criterion,
+        or none.
     allow_coupling
         Train although one sample's output depends on another's input. Off, such a model is refused wherever
         the Lai loss would apply (:func:`lai.assert_independent_samples`).
@@ -94,7 +98,7 @@ def fit(
     Returns
     -------
     dict of lists, as ``pandas.DataFrame`` takes it
-        An entry an epoch: ``epoch``, ``loss`` (mean training loss), ``lai_share`` (of its points), and ``val_rmse``
+        An entry an epoch: ``epoch``, ``loss`` (mean training loss, weights included), ``lai_share`` (of its points), and ``val_rmse``
         if ``val`` was given.
 
     Raises
@@ -130,10 +134,11 @@ def fit(
         check_flag(name, flag)
     if check_count("batch_size", batch_size, least=1) > len(y) and drop_last:
         raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(y)} samples")
-    plain = _check_criterion(criterion, schedule, allow_coupling)
+    plain = _check_criterion(criterion, schedule, allow_coupling, weight is not None)
     where = resolve_device(device)
     model.to(where)
     x, y = each_tensor(lambda t: t.to(where), (x, y))
+    share = None if weight is None else _shares(weight, y)
     held_out = None if val is None else each_tensor(lambda t: t.to(where), check_data("val", val, several=True))
     if isinstance(criterion, nn.Module):
         criterion.to(where)
@@ -152,15 +157,15 @@ def fit(
         _rehearse(sloped, whole, x, y, held_out, criterion, plain, min(2, *sizes))
         if criterion is not None and not allow_coupling and len(y) > 1:
             assert_independent_samples(inner, x)
-        for epoch in with_bar(range(first_epoch, first_epoch + epochs), progress):
+        for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
             own_seed, order = batch_order(seed, epoch, len(y))
             _seed(own_seed, where)
-            x_in_order, y_in_order = _rows((x, y), order.to(where))
+            x_in_order, y_in_order, share_in_order = _rows((x, y, share), order.to(where))
             plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
             total = torch.zeros((), dtype=compute_dtype(y), device=where)
             for b, (start, chosen) in enumerate(zip(starts, plan, strict=True)):
-                xb, yb = _rows((x_in_order, y_in_order), slice(start, start + batch_size))
-                loss_of = partial(_batch_loss, sloped, whole, xb, yb, criterion, plain, chosen, (epoch, b))
+                xb, yb, wb = _rows((x_in_order, y_in_order, share_in_order), slice(start, start + batch_size))
+                loss_of = partial(_batch_loss, sloped, whole, xb, yb, wb, criterion, plain, chosen, (epoch, b))
                 total += _step(optimizer, loss_of) * len(yb)
             history["epoch"].append(epoch)
             history["loss"].append(float(total) / sum(sizes))
@@ -205,7 +210,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return where
 
 
-def with_bar(epochs: range, progress: bool) -> Iterable[int]:
+def _with_bar(epochs: range, progress: bool) -> Iterable[int]:
     """The epochs, with a bar if it is wanted."""
     if not progress:
         return epochs
@@ -260,25 +265,28 @@ def _batch_loss(
     whole: nn.Module,
     x: Inputs,
     y: Tensor,
+    weight: Tensor | None,
     criterion: Criterion | None,
-    plain: Callable[[Tensor, Tensor], Tensor],
+    plain: Error,
     chosen: range | Tensor,
     at: tuple[int, int],
 ) -> Tensor:
     """The batch's mean loss, which is finite; ``at`` are its epoch and number."""
     k = None
     if criterion is None or len(chosen) == 0:
-        loss = plain(whole(x), y)
+        loss = _plain_batch(whole, x, y, weight, plain)
     elif len(chosen) == len(y):
-        loss, k = _lai_batch(sloped, x, y, criterion)
+        loss, k = _lai_batch(sloped, x, y, weight, criterion)
     else:
         assert isinstance(chosen, Tensor)
         # The sampled points have a pass of their own: only they pay for the second derivative.
         rest = torch.ones(len(y), dtype=torch.bool)
         rest[chosen] = False
         inside, outside = chosen.to(y.device), rest.nonzero().flatten().to(y.device)
-        lai, k = _lai_batch(sloped, _rows(x, inside), y[inside], criterion)
-        other = plain(whole(_rows(x, outside)), y[outside])
+        x_in, y_in, weight_in = _rows((x, y, weight), inside)
+        x_out, y_out, weight_out = _rows((x, y, weight), outside)
+        lai, k = _lai_batch(sloped, x_in, y_in, weight_in, criterion)
+        other = _plain_batch(whole, x_out, y_out, weight_out, plain)
         share = len(chosen) / len(y)
         loss = share * lai + (1 - share) * other
     if not torch.isfinite(loss):
@@ -286,9 +294,29 @@ def _batch_loss(
     return loss
 
 
-def _lai_batch(sloped: nn.Module, x: Inputs, y: Tensor, criterion: Criterion) -> tuple[Tensor, Tensor]:
+def _lai_batch(
+    sloped: nn.Module, x: Inputs, y: Tensor, weight: Tensor | None, criterion: Criterion
+) -> tuple[Tensor, Tensor]:
     output, k = call(sloped, arguments(x))
-    return criterion(output, y, k), k.detach()
+    if weight is None:
+        return criterion(output, y, k), k.detach()
+    # The criterion divides by the weights of the batch; weights of all samples have mean one.
+    return criterion(output, y, k, weight) * weight.mean(), k.detach()  # type: ignore[call-arg]
+
+
+def _plain_batch(whole: nn.Module, x: Inputs, y: Tensor, weight: Tensor | None, plain: Error) -> Tensor:
+    errors = plain(whole(x), y)
+    return (errors if weight is None else errors * weight.reshape(-1, *[1] * (errors.ndim - 1))).mean()
+
+
+def _shares(weight: Tensor, y: Tensor) -> Tensor:
+    """The weights over their mean."""
+    if weight.shape != y.shape[:1] or not (torch.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise ValueError(
+            f"weight has shape {tuple(weight.shape)} and values from {weight.min()} to {weight.max()}: it must be "
+            f"({len(y)},), finite, at least 0 and not 0 throughout"
+        )
+    return (weight / weight.double().mean()).to(y)
 
 
 def check_positive(name: str, value: float) -> float:
@@ -318,17 +346,19 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
 
 
 def _check_criterion(
-    criterion: Criterion | None, schedule: LaiSchedule | None, allow_coupling: bool
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The plain loss that goes with ``criterion``, or an error if it cannot be averaged over a batch."""
+    criterion: Criterion | None, schedule: LaiSchedule | None, allow_coupling: bool, weighted: bool
+) -> Error:
+    """The plain error that goes with ``criterion``, or an error if it cannot be averaged over a batch."""
     base: Any = getattr(criterion, "base", "mse")
+    if weighted and not (criterion is None or isinstance(criterion, LaiLoss)):
+        raise ValueError(f"weight: {type(criterion).__name__} takes none; use a lai.LaiLoss, or weigh inside")
     check_choice("criterion.reduction", getattr(criterion, "reduction", "mean"), ("mean",))
     if criterion is not None and allow_coupling and schedule is not None and schedule.sampling == "points":
         raise ValueError(
             "schedule.sampling = 'points': the sampled points take a pass of their own, so with allow_coupling they "
             "would be mixed among themselves; use sampling='batches'"
         )
-    return plain_loss(base)
+    return pointwise_error(base)[0]
 
 
 def _optimizer(
@@ -366,7 +396,7 @@ def _rehearse(
     y: Tensor,
     val: tuple[Inputs, Tensor] | None,
     criterion: Criterion | None,
-    plain: Callable[[Tensor, Tensor], Tensor],
+    plain: Error,
     n: int,
 ) -> None:
     """A batch of ``n`` of everything that training will do, so that what cannot work fails before anything is trained."""
@@ -386,9 +416,9 @@ def _rehearse(
                         "they must be the same, as (N,) against (N, 1) would broadcast"
                     )
             few, few_y = _rows((x, y), slice(n))
-            losses = [plain(whole(few), few_y)]
+            losses = [_plain_batch(whole, few, few_y, None, plain)]
             if criterion is not None:
-                losses.append(_lai_batch(sloped, few, few_y, criterion)[0])
+                losses.append(_lai_batch(sloped, few, few_y, None, criterion)[0])
             if losses[-1].ndim != 0:
                 raise ValueError(
                     f"criterion returned shape {tuple(losses[-1].shape)}: it must return one number, the mean"

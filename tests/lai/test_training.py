@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+from typing import Any
 
 import checks
 import numpy as np
@@ -370,3 +371,40 @@ def test_a_bar_without_tqdm_is_refused_before_training(monkeypatch: pytest.Monke
     m = model()
     with checks.untouched(m), pytest.raises(ModuleNotFoundError, match="progress = True: .*needs tqdm"):
         lai.fit(m, wave(), epochs=1, progress=True, **OPTIONS)
+
+
+@pytest.mark.parametrize("base", ["mse", "huber"])
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_whole_weights_are_copies_of_rows(base: Any, alpha: float) -> None:
+    """Where a batch is all rows, of which the order does not matter."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(12, 2, generator=generator).double(), torch.randn(12, generator=generator).double()
+    times = torch.tensor([0, 1, 2, 3] * 3)
+    ends = []
+    for data, weight in (((x, y), times.double()), ((x.repeat_interleave(times, 0), y.repeat_interleave(times)), None)):
+        model = lai.MLP(2, (5,), seed=1).double()
+        history = lai.fit(
+            model,
+            data,
+            criterion=lai.LaiLoss(0.1, base=base),
+            schedule=lai.LaiSchedule(alpha),
+            weight=weight,
+            epochs=4,
+            batch_size=40,
+            lr=0.02,
+            seed=0,
+            device="cpu",
+        )
+        ends.append((history["loss"], model(x).tolist()))
+    assert ends[0][0] == pytest.approx(ends[1][0], rel=1e-9) and ends[0][1] == pytest.approx(ends[1][1], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    "weight", [torch.ones(3), torch.tensor([1.0, -1.0, 1.0, 1.0]), torch.zeros(4), torch.full((4,), torch.nan)]
+)
+def test_weights_that_make_no_sense_are_refused(weight: torch.Tensor) -> None:
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 4, "lr": 0.1, "seed": 0, "device": "cpu"}
+    data = torch.ones(4, 1), torch.ones(4)
+    checks.refused(ValueError, "weight has shape", lai.fit, lai.MLP(1, (2,)), data, weight=weight, **settings)
+    mean = {"criterion": lambda output, y, k: (output - y).square().mean(), "weight": torch.ones(4)}
+    checks.refused(ValueError, "weight: function takes none", lai.fit, lai.MLP(1, (2,)), data, **mean, **settings)
