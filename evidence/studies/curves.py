@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from lai.factor import BASES, Base, check_choice, check_lam
 from lai.gradient import value_and_input_gradient
-from lai.loss import lai_loss
+from lai.loss import lai_loss, plain_loss
 from lai.models import MLP
 from lai.schedule import check_count
 from lai.sweep import Network, Objective, Part, Sweep
-from lai.training import plain_loss
 
 
 def curves(models: Sweep | Iterable[nn.Module], x: Tensor) -> tuple[Tensor, Tensor]:
