@@ -32,8 +32,7 @@ def choices(trials: pd.DataFrame) -> pd.DataFrame:
         ``slope_raw`` and what is in ``ALSO``. The least error under noise (``least_noisy``) and under shifts
         (``least_shifted``), chosen by the same on validation rows. ``at_80``, ``at_60``, ``at_40``: RMSE at no more than these
         per cents of MSE's slope, and ``raw_80`` and so on where the slope is in raw units, NaN where the method does not reach them.
-        ``budget_slope``, ``budget_rmse``: of the trial of least slope among those that keep ``EXCESS``. ``cost``: CPU
-        seconds of a training, in multiples of MSE's.
+        ``budget_slope``, ``budget_rmse``: of the trial of least slope among those that keep ``EXCESS``.
     """
     rows = []
     for (task, seed), group in trials.groupby(["task", "seed"], sort=False):
@@ -57,11 +56,7 @@ def _chosen(own: pd.DataFrame, reference: pd.Series) -> dict[str, float]:
             found[f"{label}_{round(100 * share)}"] = error_at(both, slope, share * reference[f"{slope}_test"])
     kept = both[both["rmse_val"] <= (1 + EXCESS) * reference["rmse_val"]]
     least = kept.iloc[int(kept["slope_val"].argmin())]
-    return found | {
-        "budget_slope": least["slope_test"],
-        "budget_rmse": least["rmse_test"],
-        "cost": best["cost"] / reference["cost"],
-    }
+    return found | {"budget_slope": least["slope_test"], "budget_rmse": least["rmse_test"]}
 
 
 def error_at(trials: pd.DataFrame, slope: str, wanted: float) -> float:
