@@ -36,7 +36,7 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search rounding placement ledger report clean distclean
+.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search rounding placement relatives ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -91,6 +91,9 @@ search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or
 
 placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 3"
 	@$(TOOL) placement
+
+relatives: env ## compare Lai loss with its relatives anew (one hour): ARGS="--tasks digits"
+	@$(TOOL) relatives
 
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
 	@$(TOOL) rounding

@@ -16,6 +16,7 @@ from .lines import basins, descents, line_contours, line_surface_3d, plane_conto
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
 from .noise import noise_ratios, price_of_calm, sensitivity_dots
 from .one_feature import outputs_against, outputs_by_arm
+from .relatives import fronts
 from .search import recipes_map
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, legend_row, mark_reader, shared_legend, use_style
@@ -35,6 +36,7 @@ __all__ = [
     "fitted",
     "fitted_panels",
     "frontier",
+    "fronts",
     "kept_by_lam",
     "legend_above",
     "legend_row",
