@@ -95,7 +95,7 @@ class Run:
         """A bad parameter stops a chapter, with an error that begins with ``message``, before anything is computed."""
         with pytest.raises((ValueError, TypeError), match=f"^{message}"):
             self.all(**where)
-        assert list(self.printed) in (["parameters"], ["imports", "parameters"]) and not self.glued
+        assert list(self.printed) == ["parameters"] and not self.glued
 
     def _execute(self, source: str, name: str) -> str:
         tree, last = ast.parse(source, name), None

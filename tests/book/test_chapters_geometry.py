@@ -191,7 +191,7 @@ def test_bad_lam_stops_before_anything_is_computed(chapter: str, lam: Any) -> No
     wrong = Run(chapter, lam=lam)
     with pytest.raises((ValueError, TypeError), match="^lam"):
         wrong.all()
-    assert list(wrong.printed) == ["imports", "parameters"]
+    assert list(wrong.printed) == ["parameters"]
     assert not wrong.glued
 
 
