@@ -38,7 +38,7 @@ export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants format refresh reproduce search rounding placement ledger report clean distclean
+.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -62,7 +62,7 @@ chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds
 
 test: lint chapters units ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
 
-test-all: WHICH =
+test-all: WHICH = --record-health
 test-all: lint chapters units ## the same with what is long or drawn at random
 
 chapters: env ## of the checks: run every notebook and compare its verdicts
@@ -84,6 +84,9 @@ pins: env ## move the pins to the newest releases and run every check, to the en
 
 mutants: env ## put small faults into lai and see that its tests notice; ARGS="loss --sample 40 --seed 1"
 	@$(TOOL) mutate
+
+faults: env ## stop commands at random moments and see that the next call repairs them; ARGS="--moments 100"
+	@$(TOOL) faults
 
 format: env ## put the code in shape
 	@$(PY) -m ruff check --fix .
