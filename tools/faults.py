@@ -56,8 +56,8 @@ COMMANDS = {
             "--name",
             "tiny",
         ],
-        "runs/*.ipynb",
-        "runs/*.ipynb",
+        "runs/[!.]*.ipynb",
+        "runs/[!.]*.ipynb",
     ),
     "make reproduce": Command(
         lambda at: ["tools.reproduce", "smoothness", *TINY, "--cells", str(at / "cells"), "--out", str(at / "out")],
@@ -99,22 +99,16 @@ def start(command: Command, at: Path) -> psutil.Popen:
     return psutil.Popen([sys.executable, "-m", *command.words(at)], cwd=ROOT, env=environment, **quiet)
 
 
-def whole(at: Path, command: Command) -> dict[str, bytes]:
-    """The finished files by name; all are JSON, and one that is cut off raises ValueError."""
-    files = {path.name: path.read_bytes() for path in at.glob(command.kept)}
-    for content in files.values():
-        json.loads(content)
-    return files
-
-
-def ends(at: Path, command: Command) -> dict[str, str]:
-    """What a call left alone ends with; of a notebook what its cells printed, as it also holds times."""
+def contents(at: Path, pattern: str) -> dict[str, str]:
+    """Files by name; of a notebook what its cells printed, as it also holds times. One of JSON that is cut off raises ValueError."""
     found = {}
-    for path in sorted(at.glob(command.ends_with)):
+    for path in sorted(at.glob(pattern)):
         text = path.read_text(encoding="utf-8")
-        if path.suffix == ".ipynb":
-            code = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "code"]
-            text = json.dumps([output.get("text") for cell in code for output in cell["outputs"]])
+        if path.suffix in (".ipynb", ".json"):
+            whole = json.loads(text)
+            if path.suffix == ".ipynb":
+                code = [cell for cell in whole["cells"] if cell["cell_type"] == "code"]
+                text = json.dumps([output.get("text") for cell in code for output in cell["outputs"]])
         found[path.name] = text
     return found
 
@@ -136,36 +130,36 @@ def disturbed(command: Command, at: Path, after: float, sent: signal.Signals) ->
             one.kill()
         return f"{len(left)} of its processes went on"
     try:
-        before = whole(at, command)
+        before = contents(at, command.kept)
     except ValueError:
         return "a finished file is cut off"
     if start(command, at).wait():
         return "the next call fails"
-    after_all = whole(at, command)
+    after_all = contents(at, command.kept)
     lost = [name for name in before if after_all.get(name) != before[name]]
     return f"lost: {', '.join(lost)}" if lost else ""
 
 
-def run(moments: int, seed: int) -> dict[str, list[int]]:
+def run(names: Sequence[str], moments: int, seed: int) -> dict[str, list[int]]:
     """How many moments each command survived, of how many; prints those that it did not."""
     draw = random.Random(seed)
-    survived = {name: [0, 0] for name in COMMANDS}
+    survived = {name: [0, 0] for name in names}
     undisturbed: dict[str, tuple[float, dict[str, str]]] = {}
     for n in range(moments):
-        name = list(COMMANDS)[n % len(COMMANDS)]
+        name = names[n % len(names)]
         command = COMMANDS[name]
         with tempfile.TemporaryDirectory() as folder:
             if name not in undisturbed:
                 lay_out(alone := Path(folder) / "alone")
                 began = time.monotonic()
-                if start(command, alone).wait() or not ends(alone, command):
+                if start(command, alone).wait() or not contents(alone, command.ends_with):
                     sys.exit(f"error: {name} fails when it is left alone")
-                undisturbed[name] = time.monotonic() - began, ends(alone, command)
+                undisturbed[name] = time.monotonic() - began, contents(alone, command.ends_with)
             lay_out(at := Path(folder) / "book")
             length, expected = undisturbed[name]
             after, sent = draw.uniform(0, length), draw.choice([signal.SIGINT, signal.SIGKILL])
             wrong = disturbed(command, at, after, sent)
-            if not wrong and ends(at, command) != expected:
+            if not wrong and contents(at, command.ends_with) != expected:
                 wrong = "the next call ends otherwise than one left alone"
         survived[name][0] += not wrong
         survived[name][1] += 1
@@ -176,12 +170,13 @@ def run(moments: int, seed: int) -> dict[str, list[int]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.faults", description=__doc__.split("\n")[0])
     parser.add_argument("--moments", type=int, default=8, help="how many; default: 8, two of each command")
+    parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS), help="default: all")
     parser.add_argument("--seed", type=int, help="of the draw; default: another one each time")
     parser.add_argument("--file", type=Path, default=health.FILE, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"{options.moments} moments, --seed {seed}", flush=True)
-    survived = run(options.moments, seed)
+    survived = run(options.commands, options.moments, seed)
     health.record("faults", {"survived": survived, "seed": seed}, options.file)
     if any(ok < of for ok, of in survived.values()):
         sys.exit("error: not every moment was survived")
