@@ -83,11 +83,15 @@ class Run:
 
     def mutant(self, name: str, changes: Mapping[str, Any] = {}, old: str = "", new: str = "") -> str:  # noqa: B006
         """What one cell prints in what it found, with other values or a change in its source; the run stays as it is."""
-        kept, self.names = self.names, {**self.found[name], **changes}
+        kept = dict(self.names)
+        # In place: functions of earlier cells look into this very dict.
+        self.names.clear()
+        self.names.update(self.found[name], **changes)
         try:
             return self.again(name, old, new)
         finally:
-            self.names = kept
+            self.names.clear()
+            self.names.update(kept)
 
     def inserted(self) -> set[str]:
         """The names of the numbers that the prose asks for."""
