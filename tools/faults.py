@@ -26,8 +26,9 @@ import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tools import health, refresh
+from tools.health import FILE, record
 from tools.notebook import ROOT
+from tools.refresh import METADATA
 
 PATIENCE = 120.0  # seconds for processes to end
 
@@ -89,7 +90,7 @@ def lay_out(at: Path) -> None:
         *(new_code_cell(f"print({n} + lam)", id=f"work-{n}") for n in range(3)),
     ]
     (at / "notebooks").mkdir()
-    notebook = nbformat.writes(new_notebook(cells=cells, metadata=refresh.METADATA))
+    notebook = nbformat.writes(new_notebook(cells=cells, metadata=METADATA))
     (at / "notebooks" / "20_tiny.ipynb").write_text(notebook + "\n")
 
 
@@ -172,12 +173,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--moments", type=int, default=8, help="how many; default: 8, two of each command")
     parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS), help="default: all")
     parser.add_argument("--seed", type=int, help="of the draw; default: another one each time")
-    parser.add_argument("--file", type=Path, default=health.FILE, help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, default=FILE, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"{options.moments} moments, --seed {seed}", flush=True)
     survived = run(options.commands, options.moments, seed)
-    health.record("faults", {"survived": survived, "seed": seed}, options.file)
+    record("faults", {"survived": survived, "seed": seed}, options.file)
     if any(ok < of for ok, of in survived.values()):
         sys.exit("error: not every moment was survived")
 

@@ -253,9 +253,9 @@ def main(arguments: list[str] | None = None) -> None:
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
     hypothesis.settings.load_profile("mutants")
     scores = {module: score(module, given.sample, given.seed, given.jobs) for module in given.modules}
-    from tools import health  # now, since it imports lai, which each child does by itself
+    from tools.health import record  # now, since it imports lai, which each child does by itself
 
-    health.record("mutants", {"killed": scores, "sample": given.sample, "seed": given.seed})
+    record("mutants", {"killed": scores, "sample": given.sample, "seed": given.seed})
     if any(killed < 0.9 * of for killed, of in scores.values()):
         sys.exit("error: of a module fewer than 90 % were killed")
 
