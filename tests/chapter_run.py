@@ -6,7 +6,7 @@ import functools
 import io
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Run:
         self.glued: dict[str, Any] = {}
         self.printed: dict[str, str] = {}
         self.tables: dict[str, str] = {}  # as HTML
+        self.found: dict[str, dict[str, Any]] = {}  # the names as each cell found them
         self.parameters = parameters
         self.dtype = torch.get_default_dtype()
 
@@ -64,6 +65,7 @@ class Run:
                     break
                 if cell.id in leave_out:
                     continue
+                self.found[cell.id] = dict(self.names)
                 self.printed[cell.id] = self._execute(cell.source, cell.id)
                 if "parameters" in cell.metadata.get("tags", []):
                     self.names.update(self.parameters)
@@ -79,6 +81,18 @@ class Run:
         with surroundings({}):
             torch.set_default_dtype(self.dtype)  # as the chapter's first cell left it
             return self._execute(self.source(name).replace(old, new), name)
+
+    def mutant(self, name: str, changes: Mapping[str, Any] = {}, old: str = "", new: str = "") -> str:  # noqa: B006
+        """What one cell prints in what it found, with other values or a change in its source; the run stays as it is."""
+        kept = dict(self.names)
+        # In place: functions of earlier cells look into this very dict.
+        self.names.clear()
+        self.names.update(self.found[name], **changes)
+        try:
+            return self.again(name, old, new)
+        finally:
+            self.names.clear()
+            self.names.update(kept)
 
     def inserted(self) -> set[str]:
         """The names of the numbers that the prose asks for."""
