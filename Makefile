@@ -15,7 +15,7 @@ SPREAD := --no-loadscope-reorder --dist
 # Each notebook once: nbval compares its verdicts with the committed ones, and the built pages are made of what it executed.
 NBVAL = $(PY) -m pytest -n 2 $(SPREAD) loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 # Three on two cores, because they often wait: for a browser, a kernel, another process.
-UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadgroup --doctest-modules tests lai evidence
+UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadgroup --doctest-modules tests lai evidence benchmarks
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")
@@ -36,7 +36,7 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search rounding placement ledger report clean distclean
+.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search rounding placement benchmark ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -70,7 +70,7 @@ lint: env ## style, types, clean notebooks
 	@echo "== lint"
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy lai evidence tools
+	@$(PY) -m mypy lai evidence benchmarks tools
 	@$(PY) -m tools.refresh --check
 
 mutants: env ## put small faults into lai and see that its tests notice; ARGS="loss --sample 40 --seed 1"
@@ -95,6 +95,9 @@ placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
 	@$(TOOL) rounding
 
+benchmark: env ## measure anew what a Lai step costs (eight minutes); ARGS="grid memory --seconds 1"
+	@$(TOOL) benchmark
+
 ledger: env ## judge every claim by its evidence and write the verdicts into book/claims.yml
 	@$(PY) -m tools.ledger --write
 
@@ -105,7 +108,7 @@ report: env ## write the tables of the page on reproducibility, and README's fig
 clean: ## remove what was built; keep the environment and finished cells
 	@# _runs/cells is what `make reproduce` goes on from
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
-	find lai evidence tools tests book -name __pycache__ -prune -exec rm -rf {} +
+	find lai evidence benchmarks tools tests book -name __pycache__ -prune -exec rm -rf {} +
 	if [ -d _runs ]; then find _runs -mindepth 1 -maxdepth 1 ! -name cells -exec rm -rf {} +; fi
 
 distclean: clean ## remove the environment and all runs as well
