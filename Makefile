@@ -38,7 +38,7 @@ export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement relatives ledger report clean distclean
+.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement relatives benchmark ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -75,7 +75,7 @@ lint: env ## style, types, clean notebooks
 	@echo "== lint"
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m mypy lai evidence tools
+	@$(PY) -m mypy lai evidence benchmarks tools
 	@$(PY) -m tools.refresh --check
 
 pins: env ## move the pins to the newest releases and run every check, to the end
@@ -110,6 +110,9 @@ relatives: env ## compare Lai loss with its relatives anew (one hour): ARGS="--t
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
 	@$(TOOL) rounding
 
+benchmark: env ## measure anew what a Lai step costs (eight minutes); ARGS="grid memory --seconds 1"
+	@$(TOOL) benchmark
+
 ledger: env ## judge every claim by its evidence and write the verdicts into book/claims.yml
 	@$(PY) -m tools.ledger --write
 
@@ -120,7 +123,7 @@ report: env ## write the tables of the page on reproducibility, and README's fig
 clean: ## remove what was built; keep the environment and finished cells
 	@# _runs/cells is what `make reproduce` goes on from
 	rm -rf _build .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage htmlcov
-	find lai evidence tools tests book -name __pycache__ -prune -exec rm -rf {} +
+	find lai evidence benchmarks tools tests book -name __pycache__ -prune -exec rm -rf {} +
 	if [ -d _runs ]; then find _runs -mindepth 1 -maxdepth 1 ! -name cells -exec rm -rf {} +; fi
 
 distclean: clean ## remove the environment and all runs as well

@@ -98,7 +98,9 @@ def test_lai_imports_torch_numpy_and_itself() -> None:
 ABOVE = {"tools", "tests", "notebooks", "book", "IPython", "myst_nb", "papermill", "nbformat", "nbclient"}
 
 
-@pytest.mark.parametrize("package, above", [("lai", ABOVE | {"evidence"}), ("evidence", ABOVE)])
+@pytest.mark.parametrize(
+    "package, above", [("lai", ABOVE | {"evidence", "benchmarks"}), ("evidence", ABOVE | {"benchmarks"})]
+)
 def test_a_package_does_not_know_what_is_built_on_it(package: str, above: set[str]) -> None:
     for name, tree in modules(package).items():
         assert tops(imports(tree, package_of(name))) & above == set(), name

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from evidence.studies import lines
-from evidence.studies.step_cost import count_products
+from evidence.studies.products import count_products
 from lai.factor import lai_factor
 from lai.gradient import value_and_input_gradient
 from lai.loss import lai_loss

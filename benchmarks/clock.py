@@ -1,0 +1,92 @@
+"""Times that are compared in turns, and the memory of a process of its own."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from benchmarks.losses import Step
+
+
+class Ratio(NamedTuple):
+    """Cost relative to a base.
+
+    Attributes
+    ----------
+    ratio, low, high : float
+        Median and quartiles of the ratios within a round.
+    rounds : int
+    base : float
+        Median of the base itself, in seconds of processor time or in MB.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+    base: float
+
+
+def ratios(base: Step, others: Mapping[str, Step], *, seconds: float, least: int = 5) -> dict[str, Ratio]:
+    """The time of each step relative to ``base``, all taken in turn until ``seconds`` are over and ``least`` rounds done.
+
+    Processor time of this process, so that what else the machine computes counts little. The order is reversed in
+    every second round, so that no step always follows the same one.
+
+    Examples
+    --------
+    >>> found = ratios(lambda: None, {"the same": lambda: None}, seconds=0)
+    >>> found["the same"].rounds
+    5
+    """
+    steps = {"": base, **others}
+    for step in steps.values():
+        step(), step()  # the first calls pay for what is set up once
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    began = time.monotonic()
+    gc.collect()
+    gc.disable()
+    try:
+        while len(times[""]) < least or time.monotonic() - began < seconds:
+            for name in sorted(steps, reverse=len(times[""]) % 2 == 1):
+                started = time.process_time()
+                steps[name]()
+                times[name].append(time.process_time() - started)
+    finally:
+        gc.enable()
+    of_base = np.maximum(times.pop(""), 1e-9)
+    return {name: _summary(np.asarray(own) / of_base, of_base) for name, own in times.items()}
+
+
+def _summary(relative: Any, base: Any) -> Ratio:
+    low, median, high = np.quantile(relative, [0.25, 0.5, 0.75])
+    return Ratio(float(median), float(low), float(high), len(base), float(np.median(base)))
+
+
+def peak_mb(build: Callable[..., Step], *args: Any) -> float:
+    """What two steps add to the largest resident memory of a fresh process, in MB.
+
+    ``build`` and ``args`` go to another process, so that ``build`` must be a module's function.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak, (build, args))
+
+
+def _peak(build: Callable[..., Step], args: tuple[Any, ...]) -> float:
+    step = build(*args)
+    Path("/proc/self/clear_refs").write_text("5")  # the largest size so far counts from here; Linux only
+    before = _size("VmRSS")
+    step(), step()
+    return _size("VmHWM") - before
+
+
+def _size(name: str) -> float:
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line)
+    return int(lines[name].split()[0]) * 1024 / 1e6

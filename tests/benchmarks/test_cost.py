@@ -1,0 +1,121 @@
+"""What the benchmark compares: steps of the same loss, products by a formula of their own, rows that say what they are of."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+import lai
+from benchmarks import losses, table
+from benchmarks.clock import peak_mb, ratios
+from benchmarks.networks import Case
+from evidence.runs.experiments import PROTOCOLS
+from evidence.studies.products import count_products
+from tools import benchmark
+
+TINY = Case(width=8, batch=16, inputs=3)
+WIDTHS = (8, 64, 32, 1)
+
+
+def batch(n: int = 64) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, 8, generator=generator), torch.randn(n, generator=generator)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_products_by_formula(protocol: str) -> None:
+    """2 n a b for each product of a layer; the number of products is three a layer, or six.
+
+    For the corrected protocol a pass more to the statistics of the last BatchNorm, and back from there.
+    """
+    work = {way: count_products(table.protocol_step(protocol, way, *batch())) for way in ("plain", "Lai")}
+    layers = [2 * 64 * a * b for a, b in zip(WIDTHS, WIDTHS[1:], strict=False)]
+    plain = 3 * sum(layers) - layers[0]  # no gradient by the data
+    statistics = plain - 2 * layers[-1] if protocol == "corrected" else 0
+    assert work["plain"] == plain
+    assert work["Lai"] == pytest.approx(6 * sum(layers) + statistics, rel=0.01)
+
+
+def test_products_are_those_of_torchs_own_counter() -> None:
+    def step() -> None:
+        torch.baddbmm(torch.ones(2, 3, 5), torch.ones(2, 3, 4), torch.ones(2, 4, 5)).sum()
+        torch.nn.functional.conv1d(torch.ones(1, 2, 9), torch.ones(3, 2, 4))
+
+    with FlopCounterMode(display=False) as counter:
+        step()
+    assert count_products(step) == counter.get_total_flops() > 0
+
+
+@pytest.mark.parametrize("way", ["Lai loss, vmap(grad)", "Lai loss, vmap(jacrev)", "Lai loss, finite differences"])
+def test_other_ways_to_the_slope_give_the_same_loss(way: str) -> None:
+    torch.manual_seed(0)
+    model, (x, y) = TINY.model().double(), (t.double() for t in TINY.data())
+    h = 1e-6 if "differences" in way else None
+    loss = table.WAYS[way](model, x, y) if h is None else losses.by_finite_differences(model, x, y, h)
+    torch.testing.assert_close(loss, losses.lai_mse(model, x, y), rtol=1e-4 if h else 1e-10, atol=0)
+
+
+def test_the_naive_formula_is_the_loss() -> None:
+    torch.manual_seed(0)
+    y_hat, y, k = torch.randn(9).double(), torch.randn(9).double(), torch.randn(9, 4).double()
+    torch.testing.assert_close(losses.naive_factor_loss(y_hat, y, k), lai.lai_loss(y_hat, y, k, lam=losses.LAM))
+
+
+def test_the_projection_is_unbiased() -> None:
+    """Its mean over many draws is the squared norm of the Jacobian of a linear model, its weights."""
+    torch.manual_seed(0)
+    model, x = torch.nn.Linear(3, 4).double(), torch.randn(20_000, 3).double()
+    penalty = losses.projected_jacobian(model, x, model(x).detach()) / losses.WEIGHT
+    assert penalty.item() == pytest.approx(model.weight.square().sum().item(), rel=0.03)
+
+
+def test_steps_take_turns_and_a_step_that_does_twice_the_work_costs_more() -> None:
+    turns: list[str] = []
+    found = ratios(lambda: turns.append("b"), {"a": lambda: turns.append("a")}, seconds=0, least=4)
+    assert sorted(turns[:4]) == ["a", "a", "b", "b"] and "".join(turns[4:]) == "baabbaab"
+    assert found["a"].rounds == 4 and 0 < found["a"].low <= found["a"].ratio <= found["a"].high
+
+
+def kept(n_mb: int) -> losses.Step:
+    return lambda: torch.ones(n_mb * 250_000).sum() and None
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
+def test_memory_is_seen() -> None:
+    assert peak_mb(kept, 400) == pytest.approx(400, rel=0.1)
+
+
+def test_one_tiny_run_of_every_part_but_the_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tiny(seconds: float) -> dict:
+        return {
+            "loss": lambda: table.loss_alone(16, 3, seconds),
+            "share": lambda: table.share(TINY, seconds),
+            "grid": lambda: table.grid([TINY], seconds),
+            "products": lambda: table.products([TINY]),
+            "others": lambda: table.others(TINY, seconds),
+            "transformer": lambda: table.transformer(seconds, batch=2, length=3, width=8, layers=1, heads=2),
+            "compiled": lambda: table.compiled([TINY], seconds, backend="eager"),
+        }
+
+    monkeypatch.setattr(benchmark, "parts", tiny)
+    benchmark.main(["--seconds", "0", "--out", str(tmp_path)])
+    rows = pd.read_csv(tmp_path / "cost.csv")
+    timed = rows[rows["measure"] == "time"]
+    assert (timed["low"] <= timed["ratio"]).all() and (timed["ratio"] <= timed["high"]).all()
+    assert set(rows["way"]) >= {"Lai loss", *table.WAYS, "Jacobian penalty, one projection"}
+    assert (rows["rounds"] >= 1).all() and (rows["base"] > 0).all() and not rows["ratio"].isna().any()
+    about = json.loads((tmp_path / "cost.json").read_text())
+    assert {"command", "versions", "hardware", "setting"} <= set(about)
+    (exact,) = rows.loc[rows["measure"] == "products", "ratio"]
+    forward = 3 * 8 + 8 * 8 + 8
+    assert math.isclose(exact, 6 * forward / (3 * forward - 24), rel_tol=0.02)
+
+
+def test_unknown_parts_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.main(["everything"])
+    assert "part = 'everything'" in capsys.readouterr().err
