@@ -129,6 +129,7 @@ def test_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize("placement", [{}, {"placement": "free", "epochs": 2}])
 def test_what_is_printed_makes_the_same_plan(placement: dict) -> None:
+    assert repr(lai.LaiSchedule(0.5)) == "LaiSchedule(alpha=0.5, pretrain_epochs=0, sampling='batches', seed=0)"
     schedule = lai.LaiSchedule(0.3, pretrain_epochs=1, sampling="points", seed=5, **placement)
     again = eval(repr(schedule), {"LaiSchedule": lai.LaiSchedule})
     assert again.sampling == "points"
