@@ -177,6 +177,6 @@ def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
         "others": lambda: others(BASE, seconds),
         "share": lambda: share(BASE, 8 * seconds),
         "transformer": lambda: transformer(seconds),
-        "memory": lambda: memory([BASE._replace(batch=8192), wide, wide._replace(depth=8)]),
+        "memory": lambda: memory([BASE._replace(batch=8192), BASE._replace(batch=8192, depth=8), wide]),
         "compiled": lambda: compiled([narrow, BASE], seconds),
     }

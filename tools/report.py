@@ -26,7 +26,14 @@ from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = tuple(
-    ROOT / name for name in ("book/reproducibility.md", "book/intro.md", "book/should_i_use_it.md", "README.md")
+    ROOT / name
+    for name in (
+        "book/reproducibility.md",
+        "book/intro.md",
+        "book/should_i_use_it.md",
+        "book/what_it_costs.md",
+        "README.md",
+    )
 )
 RESULTS = ROOT / "book" / "results"
 
@@ -276,8 +283,72 @@ def _told(name: str, changes: pd.DataFrame) -> str:
     return f"{name} ({own.median():+.0%}; {own.min():+.0%} to {own.max():+.0%})"
 
 
+def step(folder: Path) -> str:
+    """What a Lai step costs in every network of the benchmark: products as counted, time as measured."""
+    table = pd.read_csv(folder / "cost.csv").query("part == 'grid'")
+    network = ["activation", "width", "depth", "batch", "inputs"]
+    products = table[table["measure"] == "products"].set_index(network)["ratio"]
+    rows = []
+    for _, run in table[table["measure"] == "time"].iterrows():
+        key = tuple(run[network])
+        where = [str(value if name == "activation" else int(value)) for name, value in zip(network, key, strict=True)]
+        rows.append([*where, f"{products[key]:.2f}", *_with_spread(run)])
+    return markdown([*network, "products", "time", "quartiles"], rows)
+
+
+def beside(folder: Path) -> str:
+    """The other parts of the benchmark: other losses, α = 1 %, the loss alone, the networks of the experiments."""
+    table = pd.read_csv(folder / "cost.csv").query("part != 'grid' and measure != 'products'")
+    rows = []
+    for _, run in table.iterrows():
+        of = run["network"] if isinstance(run["network"], str) else _network(run)
+        rows.append([str(run["way"]), str(run["measure"]), of, *_with_spread(run)])
+    return markdown(["what", "measure", "network", "ratio", "quartiles"], rows)
+
+
+def _network(run: pd.Series) -> str:
+    if run["part"] == "loss alone":
+        return f"slopes ({run['batch']:.0f}, {run['inputs']:.0f}), against the formula with k²"
+    outputs = f", {run['outputs']:.0f} outputs" if run["outputs"] > 1 else ""
+    return f"width {run['width']:.0f}, depth {run['depth']:.0f}, batch {run['batch']:.0f}{outputs}"
+
+
+def _with_spread(run: pd.Series) -> list[str]:
+    form = ".3f" if "of the batches" in run["way"] else ".2f"
+    return [f"{run['ratio']:{form}}", f"{run['low']:{form}} to {run['high']:{form}}, {run['rounds']:.0f} rounds"]
+
+
+def benchmark(folder: Path) -> str:
+    """In one sentence the honest number, and how it was measured."""
+    about = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
+    table = pd.read_csv(folder / "cost.csv").query("part == 'grid' and measure == 'time'")
+    few = table[table["inputs"] == 8]
+    wide, narrow = few[few["width"] >= 256]["ratio"], few[few["width"] < 256]["ratio"]
+    versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items() if name != "lai")
+    return (
+        f"**A Lai step takes {table['ratio'].median():.1f} times as long as an MSE step** (the median of {len(table)} networks). With 8 "
+        f"inputs it takes {wide.min():.1f} to {wide.max():.1f} times as long where layers have 256 units or more, and "
+        f"{narrow.min():.1f} to {narrow.max():.1f} times where they have fewer; with more inputs up to {table['ratio'].max():.1f} times.\n\n"
+        f"Measured by `{about['command']}`: {about['setting']}. {versions}; {about['hardware']}; {about['wall_seconds']} s."
+    )
+
+
 BLOCKS: dict[str, Callable[[Path], str]] = {
-    f.__name__: f for f in (results, arms, costs, environments, tolerances, short, answer, decisions, strengths)
+    f.__name__: f
+    for f in (
+        results,
+        arms,
+        costs,
+        environments,
+        tolerances,
+        short,
+        answer,
+        decisions,
+        strengths,
+        step,
+        beside,
+        benchmark,
+    )
 }
 
 

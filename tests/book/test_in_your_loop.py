@@ -42,3 +42,13 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(names: dict) -> None
         grads.append([p.grad.clone() for p in model.parameters()])
     for one, other in zip(*grads, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_slopes_of_a_class_and_of_sequences(names: dict) -> None:
+    """Of the log-likelihood by its own formula, and with the shape of the sequences."""
+    x, labels, classifier = names["x"], names["labels"], names["classifier"]
+    hot = torch.nn.functional.one_hot(labels, 4)
+    jacobian = torch.func.vmap(torch.func.jacrev(lambda row: classifier(row).log_softmax(0)))(x)
+    torch.testing.assert_close(names["k_class"], -(hot[:, :, None] * jacobian).sum(1), rtol=1e-4, atol=1e-6)
+    assert names["k_seq"].shape == names["sequences"].shape
+    assert all(torch.isfinite(p.grad).all() for p in classifier.parameters())
