@@ -16,7 +16,14 @@ from lai import program, sweep
 CHAPTER = "61_strength_map"
 VERDICT = committed_verdicts(CHAPTER)["verdict-cheap"]
 SMALL = {"seeds": 3, "rows": 1024, "pretrain_epochs": 20, "epochs": 20, "lams": [1.0, 0.01], "alphas": [0.1, 1.0]}
-LATER = {"points", "points-paired", "scratch", "scratch-summary"}  # they train more; nothing after them needs them
+LATER = {
+    "points",
+    "points-paired",
+    "scratch",
+    "scratch-summary",
+    "points-paired-glue",
+    "scratch-summary-glue",
+}  # they train more; nothing after them needs them
 
 pytestmark = pytest.mark.usefixtures("surrogate")
 
