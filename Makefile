@@ -15,7 +15,8 @@ SPREAD := --no-loadscope-reorder --dist
 # Each notebook once: nbval compares its verdicts with the committed ones, and the built pages are made of what it executed.
 NBVAL = $(PY) -m pytest -n 2 $(SPREAD) loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 # Three on two cores, because they often wait: for a browser, a kernel, another process.
-UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadgroup --doctest-modules tests lai evidence benchmarks
+UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadgroup --doctest-modules tests lai evidence
+WHICH = -m "not long"
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")
@@ -36,7 +37,8 @@ GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:
 export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
-.PHONY: help env doctor book serve chapter test test-all lint mutants format refresh reproduce search rounding placement benchmark ledger report clean distclean
+.NOTPARALLEL:
+.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement relatives benchmark ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -58,13 +60,16 @@ serve: env ## build the book and serve it on this machine; PORT=8000
 chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds=5"
 	@$(PY) -m tools.chapter --name "$$NAME" $(GIVEN_LAM) --params "$$PARAMS"
 
-test: env lint ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
-	@$(NBVAL)
-	@PYTEST_ADDOPTS="$$ARGS" $(UNIT) -m "not long"
+test: lint chapters units ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
 
-test-all: env lint ## the same with what is long or drawn at random
+test-all: WHICH = --record-health
+test-all: lint chapters units ## the same with what is long or drawn at random
+
+chapters: env ## of the checks: run every notebook and compare its verdicts
 	@$(NBVAL)
-	@PYTEST_ADDOPTS="$$ARGS" $(UNIT)
+
+units: env ## of the checks: the tests of the code and of the built pages
+	@PYTEST_ADDOPTS="$$ARGS" $(UNIT) $(WHICH)
 
 lint: env ## style, types, clean notebooks
 	@echo "== lint"
@@ -73,8 +78,15 @@ lint: env ## style, types, clean notebooks
 	@$(PY) -m mypy lai evidence benchmarks tools
 	@$(PY) -m tools.refresh --check
 
+pins: env ## move the pins to the newest releases and run every check, to the end
+	@$(PY) -m tools.pins
+	@$(MAKE) --keep-going test
+
 mutants: env ## put small faults into lai and see that its tests notice; ARGS="loss --sample 40 --seed 1"
 	@$(TOOL) mutate
+
+faults: env ## stop commands at random moments and see that the next call repairs them; ARGS="--moments 100"
+	@$(TOOL) faults
 
 format: env ## put the code in shape
 	@$(PY) -m ruff check --fix .
@@ -91,6 +103,9 @@ search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or
 
 placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 3"
 	@$(TOOL) placement
+
+relatives: env ## compare Lai loss with its relatives anew (one hour): ARGS="--tasks digits"
+	@$(TOOL) relatives
 
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
 	@$(TOOL) rounding

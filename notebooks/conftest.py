@@ -1,5 +1,6 @@
 """nbval on the notebooks: it runs each once, and what it executed serves the built book as well."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from tools import build
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHED = pytest.StashKey[Path]()
+STARTED = pytest.StashKey[float]()
 OUTPUTS = pytest.StashKey[dict[str, list[nbformat.NotebookNode]]]()
 
 
@@ -34,6 +36,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
                 build.Book(ROOT), item.path, build.surroundings(ROOT)
             )
             file.stash[OUTPUTS] = {}
+            file.stash[STARTED] = time.monotonic()
         return (yield)
 
 
@@ -50,7 +53,8 @@ def pytest_runtest_makereport(
         cell: Any = item
         outputs = cell.parent.stash[OUTPUTS]
         outputs[cell.cell.id] = cell.test_outputs
-        keep(item.path, outputs, cell.parent.stash[CACHED])
+        seconds = time.monotonic() - cell.parent.stash[STARTED]
+        keep(item.path, outputs, cell.parent.stash[CACHED], seconds)
     return report
 
 
@@ -58,6 +62,7 @@ def keep(
     notebook: Path,
     outputs: dict[str, list[nbformat.NotebookNode]],
     place: Path,
+    seconds: float,
 ) -> None:
     """Write the executed notebook, once every one of its cells has passed."""
     node = nbformat.read(notebook, as_version=4)
@@ -77,4 +82,5 @@ def keep(
     place.parent.mkdir(parents=True, exist_ok=True)
     partial = place.with_suffix(".partial")
     nbformat.write(node, partial)
+    place.with_suffix(".seconds").write_text(f"{seconds:.1f}\n")
     partial.replace(place)

@@ -1,6 +1,30 @@
 """What several files of tests ask for by name, and which tests share a worker."""
 
+import re
+from typing import Any
+
 import pytest
+
+BAD_INPUT = re.compile(
+    r"refus|stops_before|broken_|unknown_|bad_(?!surrogate)|wrong_(param|lam|option|choice|type)|(is|are)_named"
+)
+"""In the name of a test that gives a wrong input and asks for a clear error."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-health", action="store_true", help="keep the number of tests in book/health.json")
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not config.getoption("--record-health"):
+        return
+    from tools import health
+
+    found = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "skipped")}
+    names = [report.nodeid.partition("::")[2] for report in terminalreporter.stats.get("passed", [])]
+    health.record(
+        "tests", {**found, "bad_inputs": sum(bool(BAD_INPUT.search(name.partition("[")[0])) for name in names)}
+    )
 
 
 @pytest.fixture

@@ -261,6 +261,10 @@ def fill_stage(book: Book, executed: dict[Path, Path]) -> Path:
         copy = staged / notebook.relative_to(book.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(nbformat.writes(without_traces(read(result))), encoding="utf-8")
+    took = {path.stem: result.with_suffix(".seconds") for path, result in executed.items()}
+    seconds = {name: float(file.read_text()) for name, file in took.items() if file.exists()}
+    (staged / "book").mkdir(exist_ok=True)
+    (staged / "book" / "execution.json").write_text(json.dumps(seconds))  # for the page on the book's health
     return staged
 
 

@@ -252,8 +252,11 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
     hypothesis.settings.load_profile("mutants")
-    scores = [score(module, given.sample, given.seed, given.jobs) for module in given.modules]
-    if any(killed < 0.9 * of for killed, of in scores):
+    scores = {module: score(module, given.sample, given.seed, given.jobs) for module in given.modules}
+    from tools.health import record  # now, since it imports lai, which each child does by itself
+
+    record("mutants", {"killed": scores, "sample": given.sample, "seed": given.seed})
+    if any(killed < 0.9 * of for killed, of in scores.values()):
         sys.exit("error: of a module fewer than 90 % were killed")
 
 

@@ -13,6 +13,7 @@ import os
 import platform
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -205,7 +206,21 @@ def backend(options: argparse.Namespace) -> Iterator[None]:
             # It inherits "no results one by one" from joblib's process pools, which Ray's own pool does not need.
             ray_backend.supports_return_generator = True
             stack.enter_context(joblib.parallel_config(backend="ray"))
+        else:
+            stack.enter_context(joblib.parallel_config(backend="loky", initializer=end_with, initargs=(os.getpid(),)))
         yield
+
+
+def end_with(parent: int) -> None:
+    """A worker ends with the process that it works for, even if that was killed, and does not wait for more to do."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    if os.getppid() == parent:
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def positive(text: str) -> int:

@@ -6,16 +6,18 @@ colours inverted.
 """
 
 from .boundary import factor_curve, pulls
+from .compact import compact_table
 from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
 from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
 from .exchange import exchanges
-from .experiments import paired_bars, swing, trade_off, validation_curves
+from .experiments import paired_dots, swing, trade_off, validation_curves
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
 from .noise import noise_ratios, price_of_calm, sensitivity_dots
 from .one_feature import outputs_against, outputs_by_arm
+from .relatives import fronts
 from .search import recipes_map
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, legend_row, mark_reader, shared_legend, use_style
@@ -28,6 +30,7 @@ __all__ = [
     "branches",
     "change_by_slope",
     "coefficient_paths",
+    "compact_table",
     "descents",
     "exchanges",
     "factor_contours",
@@ -35,6 +38,7 @@ __all__ = [
     "fitted",
     "fitted_panels",
     "frontier",
+    "fronts",
     "kept_by_lam",
     "legend_above",
     "legend_row",
@@ -46,7 +50,7 @@ __all__ = [
     "noise_ratios",
     "outputs_against",
     "outputs_by_arm",
-    "paired_bars",
+    "paired_dots",
     "plane",
     "plane_contours",
     "price_of_calm",

@@ -1,4 +1,4 @@
-"""Results of experiments: curves, trade-offs, bars."""
+"""Results of experiments: curves, trade-offs, dots."""
 
 from __future__ import annotations
 
@@ -103,16 +103,15 @@ def swing(ax: Axes, runs: pd.DataFrame, *, up_to: int = 200, step: int = 10) -> 
     ax.legend(title="Lai batches")
 
 
-def paired_bars(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
-    """Two or more columns side by side for each row of ``values``, on a logarithmic axis."""
-    width = 0.8 / values.shape[1]
+def paired_dots(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
+    """Two or more columns side by side for each row of ``values``, as dots on a logarithmic axis: bars would need a zero."""
     for i, name in enumerate(values.columns):
-        x = np.arange(len(values)) + (i - (values.shape[1] - 1) / 2) * width
-        ax.bar(x, values[name], width, color=COLOURS[i], hatch=("", "//", "..")[i % 3], edgecolor="white", label=name)
+        x = np.arange(len(values)) + 0.16 * (i - (values.shape[1] - 1) / 2)
+        ax.plot(x, values[name], "osD^"[i % 4], color=COLOURS[i], linestyle="none", label=name)
     ax.set_xticks(range(len(values)), values.index, rotation=30, ha="right")
     ax.set_yscale("log")
     ax.set_ylabel(ylabel)
-    ax.legend()
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=9, borderaxespad=0)
 
 
 def _relative(arm: tuple[float, float], control: tuple[float, float]) -> tuple[float, float]:

@@ -25,6 +25,7 @@ from PIL import Image
 
 import lai
 from evidence.figures.sliders import state
+from tools import build, notebook
 
 ROOT = Path(__file__).parents[2]
 # A browser without a graphics card draws surfaces in software, if told so.
@@ -111,6 +112,37 @@ def html() -> Path:
 @pytest.fixture(scope="session")
 def pages(html: Path) -> dict[str, Page]:
     return {name: Page((html / name).read_text(encoding="utf-8")) for name in PAGES}
+
+
+@pytest.fixture(scope="session")
+def executed(html: Path) -> dict[str, Any]:
+    """The chapters that the pages are made of."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAI_DATA", "none")
+        book, around = build.Book(ROOT), build.surroundings(ROOT)
+        return {path.stem: notebook.read(build.cached(book, path, around)) for path in book.notebooks()}
+
+
+def test_exercises_begin_unanswered_and_their_solutions_are_right(executed: dict[str, Any]) -> None:
+    for name, chapter in executed.items():
+        printed = {
+            cell.id: "".join(output.text for output in cell.outputs if output.output_type == "stream")
+            for cell in chapter.cells
+            if cell.cell_type == "code"
+        }
+        answers = [cell for cell in printed if re.fullmatch(r"exercise-\d-answer", cell)]
+        assert len(answers) >= 2, name
+        for cell in answers:
+            assert "no answer yet" in printed[cell].lower(), f"{name}: {cell}"
+            assert "Not yet" not in printed.get(cell.replace("answer", "solution"), ""), f"{name}: {cell}"
+
+
+def test_numbers_in_the_prose_are_finite(executed: dict[str, Any]) -> None:
+    for name, chapter in executed.items():
+        for output in (output for cell in chapter.cells for output in cell.get("outputs", [])):
+            if "scrapbook" in output.get("metadata", {}):
+                number = output.data["application/papermill.record/text/plain"]
+                assert not re.fullmatch(r"[+-]?(nan|inf)", number), f"{name}: {output.metadata.scrapbook.name}"
 
 
 def test_every_page_of_the_contents_is_built(html: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_wrong_parameter_stops_before_anything_is_computed(parameters: dict[st
     chapter = Run(CHAPTER, **parameters)
     with pytest.raises(ValueError, match=named.replace(".", r"\.")):
         chapter.all()
-    assert set(chapter.printed) == {"imports", "parameters"}
+    assert set(chapter.printed) == {"parameters"}
 
 
 # --- mutants ------------------------------------------------------------------------------------------------------

@@ -253,5 +253,5 @@ def test_bad_parameters_stop_before_anything_is_computed(name: str, value: Any) 
     wrong = Run(CHAPTER, **{name: value})
     with pytest.raises((ValueError, TypeError), match=f"^{'x_range' if name.startswith('x') else name}"):
         wrong.all()
-    assert list(wrong.printed) == ["imports", "parameters"]
+    assert list(wrong.printed) == ["parameters"]
     assert not wrong.glued

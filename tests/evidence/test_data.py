@@ -569,10 +569,12 @@ def test_linear_regression_finds_it_as_hard(kaggle: Housing, embedded: Housing) 
     assert linear_rmse(embedded) == pytest.approx(linear_rmse(kaggle), rel=0.03)
 
 
+@pytest.mark.long
 def test_networks_find_it_as_hard(network_rmse: dict[str, float]) -> None:
     assert network_rmse["made, made"] == pytest.approx(network_rmse["real, real"], rel=0.03)
 
 
+@pytest.mark.long
 def test_networks_trained_on_the_surrogate_predict_real_rows(network_rmse: dict[str, float]) -> None:
     assert network_rmse["made, real"] <= 1.10 * network_rmse["real, real"]
 

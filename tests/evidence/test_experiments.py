@@ -199,6 +199,19 @@ def test_workers_and_the_store_change_nothing(small: Housing, tmp_path: Path, mo
         smoothness(small, **options | {"lams": [0.2]}, store=store)
 
 
+def test_the_number_of_threads_changes_nothing(small: Housing) -> None:
+    """A run takes one, whatever torch was told."""
+    before, tables = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            tables.append(train_arms(small, {"published": [Arm(0.1, 0.5)]}, **FEW).table)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 def test_experiments_share_their_runs(small: Housing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CellStore(tmp_path)
     options: dict[str, Any] = {"protocols": ["sound"], **FEW, "seeds": [0], "store": store}

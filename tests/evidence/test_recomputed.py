@@ -1,4 +1,5 @@
-"""Runs of every committed table, trained again and compared: one fixed, and (`make test-all`) one drawn anew each time.
+"""Runs of the committed tables, trained again and compared: one of each protocol, and (`make test-all`) of every table one
+that is fixed and one drawn anew each time.
 
 Rounding differs with the machine and with the company that a run is trained in, and training amplifies it, so tolerances
 apply. They come from runs whose initial weights were changed by one part in a million (tools/rounding.py,
@@ -84,8 +85,12 @@ FIXED = {
 }
 """A protocol, an arm and a seed of each table."""
 
+OF_500_EPOCHS = ("strength", "sampling")
 
-@pytest.mark.parametrize("name", EXPERIMENTS)
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in OF_500_EPOCHS else ()) for name in EXPERIMENTS]
+)
 def test_a_run_of_the_table_comes_out_again(name: str, committed: dict[str, Committed]) -> None:
     protocol, arm, seed = FIXED[name]
     if name not in committed or protocol not in committed[name].about["arms"]:

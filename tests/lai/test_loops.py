@@ -95,10 +95,9 @@ def test_two_processes_have_the_gradients_of_one_or_are_refused() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    out = context.SimpleQueue()
+    out = torch.multiprocessing.get_context("fork").SimpleQueue()  # children that need not import torch
     kinds = [*RIGHT, *REFUSED]
-    torch.multiprocessing.spawn(process, (port, kinds, out), 2)
+    torch.multiprocessing.start_processes(process, (port, kinds, out), 2, start_method="fork")
     found = {}
     for _ in range(2 * len(kinds)):
         kind, rank, worst = out.get()

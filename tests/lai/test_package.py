@@ -112,6 +112,7 @@ def test_the_wheel_holds_lai_alone(wheel: Path) -> None:
     assert f"{about}licenses/LICENSE" in names
 
 
+@pytest.mark.long
 def test_what_is_installed_trains_with_torch_and_numpy_alone(wheel: Path, tmp_path: Path) -> None:
     target = tmp_path / "installed"
     pip("install", "--no-deps", "--target", str(target), str(wheel))

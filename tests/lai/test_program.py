@@ -89,6 +89,7 @@ def test_a_compiler_that_fails_is_done_without(monkeypatch: pytest.MonkeyPatch) 
     checks.same(sweep.models()[0], alone(models[0], wave(32), 0.1)[0], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.long
 def test_compiled_equals_fit() -> None:
     models, data = [lai.MLP(2, (3,), seed=i).double() for i in (0, 1)], wave(32)
     sweep = sweep_of(models, compile=True)
@@ -115,6 +116,7 @@ torch.testing.assert_close(sweep.models()[0].state_dict(), model.state_dict())
 """
 
 
+@pytest.mark.long
 def test_without_a_compiler_it_warns_and_goes_on(tmp_path: Path) -> None:
     nowhere = {
         "CXX": str(tmp_path / "none"),

@@ -61,6 +61,14 @@ def test_a_free_draw_has_the_spread_of_drawing_without_replacement() -> None:
     assert abs(counts.var() / variance - 1) < 4 * (2 / 2000) ** 0.5
 
 
+def test_free_draws_share_one_carry() -> None:
+    """Half a batch for each draw of two epochs: after any number of draws the share is kept to less than a batch."""
+    schedule = lai.LaiSchedule(0.025, placement="free", epochs=2)
+    taken = torch.tensor([int(schedule.batches(epoch, 10).sum()) for epoch in range(40)])
+    after = taken.reshape(20, 2).sum(1).cumsum(0)
+    assert (after - 0.5 * torch.arange(1, 21)).abs().max() < 1
+
+
 def test_no_batch_is_special_for_all_seeds() -> None:
     """At α = 0.01 and 58 batches: the first of a hundred batches to come is as likely in every place."""
     plans = [torch.cat([lai.LaiSchedule(0.01, seed=seed).batches(e, 50) for e in range(2)]) for seed in range(3000)]
@@ -121,6 +129,7 @@ def test_depends_on_seed_and_epoch_alone() -> None:
 
 @pytest.mark.parametrize("placement", [{}, {"placement": "free", "epochs": 2}])
 def test_what_is_printed_makes_the_same_plan(placement: dict) -> None:
+    assert repr(lai.LaiSchedule(0.5)) == "LaiSchedule(alpha=0.5, pretrain_epochs=0, sampling='batches', seed=0)"
     schedule = lai.LaiSchedule(0.3, pretrain_epochs=1, sampling="points", seed=5, **placement)
     again = eval(repr(schedule), {"LaiSchedule": lai.LaiSchedule})
     assert again.sampling == "points"

@@ -164,7 +164,7 @@ def gone(processes: list[psutil.Process], seconds: float = 60) -> bool:
     return not psutil.wait_procs(processes, timeout=seconds)[1]
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_a_killed_build_leaves_no_process(tmp_path: Path, sent: signal.Signals) -> None:
     root = contents(tmp_path, "20_tiny", "30_other")
     for name in ("20_tiny", "30_other"):

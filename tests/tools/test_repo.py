@@ -11,6 +11,9 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
+
+from tools import pins
 
 ROOT = Path(__file__).parents[2]
 HEAVY = {"pandas", "matplotlib", "sklearn", "scipy", "plotly", "joblib"}  # torch itself brings tqdm
@@ -200,6 +203,33 @@ def test_pins_are_exact_and_cover_what_is_declared() -> None:
     declared = project["dependencies"] + sum(project["optional-dependencies"].values(), [])
     names = {re.split(r"[\[<>=!~ ]", item)[0].lower() for item in declared}
     assert sorted(name for name in names if re.sub(r"[-_.]+", "-", name) not in pinned) == []
+
+
+def test_pins_are_moved_in_both_parts_and_nothing_else_is() -> None:
+    text = pins.PINS.read_text()
+    versions = pins.pinned(text)
+    assert pins.rewritten(text, versions) == text
+    names = [re.split(r"[\[<>=!~]", item)[0] for item in pins.asked(text, ROOT / "pyproject.toml")]
+    assert {"torch", "jupyter-book", "Sphinx"} <= set(names) and "zipp" not in names
+    kept = {name: version for name, version in versions.items() if name not in ("torch", "zict", "zipp")}
+    changed = {"torch": "9.0", "Zict": "9.2"}
+    moved = pins.rewritten(text, kept | changed | {"nvidia-nccl": "1", "triton": "1"})
+    assert pins.pinned(moved) == kept | changed
+
+
+def test_workflows_run_what_exists_with_actions_of_one_version_and_few_rights() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    paths = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert paths
+    for path in paths:
+        workflow = yaml.safe_load(path.read_text())
+        assert workflow["permissions"] == {"contents": "read"}, path.name
+        for name, job in workflow["jobs"].items():
+            assert job["timeout-minutes"] <= 180, f"{path.name}: {name}"
+            for step in job["steps"]:
+                assert re.fullmatch(r"actions/[\w-]+@v\d+\.\d+\.\d+", step.get("uses", "actions/x@v1.0.0")), step
+                for target in re.findall(r"\bmake ([a-z-]+)(?= |$)", step.get("run", ""), re.MULTILINE):
+                    assert re.search(rf"^{target}:.*##", makefile, re.MULTILINE), f"{path.name}: make {target}"
 
 
 def test_every_notebook_is_in_the_contents() -> None:

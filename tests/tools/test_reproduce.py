@@ -15,6 +15,7 @@ from typing import Any
 import dask
 import joblib
 import pandas as pd
+import psutil
 import pytest
 from dask.distributed import Client, LocalCluster
 from few_rows import few_rows
@@ -82,8 +83,9 @@ def call(folder: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """On one process; what is killed below, and Ray, have two."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    done = subprocess.run(call(folder), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    done = subprocess.run(call(folder, "--jobs", "1"), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "left" in done.stderr and "smoothness_surrogate.csv" in done.stdout
     return folder
@@ -408,8 +410,8 @@ def test_killed_while_writing(forked: Forked, tmp_path: Path, moments: random.Ra
 
 
 @pytest.mark.long
-def test_killed_with_all_its_workers(undisturbed: Path, tmp_path: Path, moments: random.Random) -> None:
-    """The real call on two processes, killed as a group soon after its first run is kept."""
+def test_killed_alone_its_workers_end(undisturbed: Path, tmp_path: Path, moments: random.Random) -> None:
+    """The real call on two processes, killed soon after its first run is kept; then the tables of one process."""
     environment = {**ENVIRONMENT, "JOBLIB_TEMP_FOLDER": str(tmp_path)}
     process = subprocess.Popen(
         call(tmp_path), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
@@ -419,8 +421,10 @@ def test_killed_with_all_its_workers(undisturbed: Path, tmp_path: Path, moments:
         time.sleep(0.01)
     time.sleep(moments.uniform(0, 0.3))
     assert process.poll() is None, "it ended before it could be killed"
-    os.killpg(process.pid, signal.SIGKILL)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
     process.wait()
+    assert len(workers) >= 2 and psutil.wait_procs(workers, timeout=60)[1] == []
     before = kept(tmp_path / "cells")
     assert before
     again = subprocess.run(call(tmp_path), cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -1,0 +1,108 @@
+"""Paired comparisons of methods over tasks, as book/relatives_protocol.md has them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from evidence.ledger.stats import student_mean
+
+Variant = tuple[str, str]
+"""A method and its units."""
+
+MSE: Variant = ("MSE", "standardised")
+LEAST_SEEDS = 8
+"""Of ten, that must reach a slope for a comparison at it."""
+
+
+def relative(table: pd.DataFrame, measure: str, to: str | None = None) -> pd.DataFrame:
+    """Change against MSE of the same seed, mean over seeds: variants in rows, tasks in columns.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`evidence.relatives.choices.choices`.
+    measure : str
+        A column of it.
+    to : str, optional
+        MSE's column to compare with; ``measure`` itself by default.
+
+    Returns
+    -------
+    DataFrame
+        (value - MSE's) / MSE's; NaN where fewer than ``LEAST_SEEDS`` seeds, or all that there are, have a value.
+    """
+    tasks = table["task"].unique()
+    variants = pd.MultiIndex.from_frame(table[["method", "units"]].drop_duplicates())
+    found = pd.DataFrame(index=variants, columns=tasks, dtype=float)
+    for task in tasks:
+        own = table[table["task"] == task]
+        reference = _of(own, MSE, to or measure)
+        needed = min(LEAST_SEEDS, len(reference))
+        for variant in variants:
+            change = (_of(own, variant, measure) / reference - 1).dropna()
+            if len(change) >= needed:
+                found.loc[variant, task] = change.mean()
+    return found
+
+
+def differences(
+    table: pd.DataFrame, measure: str, one: Variant, other: Variant, *, comparisons: int, to: str | None = None
+) -> pd.DataFrame:
+    """``one`` less ``other``, in shares of MSE's value, with intervals corrected for the number of comparisons.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`evidence.relatives.choices.choices`. Less is better in every measure.
+    measure : str
+        A column of it.
+    one, other : (method, units)
+    comparisons : int
+        How many the table is part of: the level is 1 - 0.05 / comparisons (Bonferroni).
+    to : str, optional
+        MSE's column that is 100 %; ``measure`` itself by default.
+
+    Returns
+    -------
+    DataFrame
+        A row for each task: ``mean``, ``low``, ``high``, ``seeds`` and ``word``: "better" or "worse" of ``one``, "not shown", or
+        "not reached".
+    """
+    rows = {}
+    for task in table["task"].unique():
+        own = table[table["task"] == task]
+        reference = _of(own, MSE, to or measure)
+        gap = ((_of(own, one, measure) - _of(own, other, measure)) / reference).dropna()
+        if len(gap) < min(LEAST_SEEDS, len(reference)) or len(gap) < 2:
+            rows[task] = (np.nan, np.nan, np.nan, len(gap), "not reached")
+            continue
+        mean, low, high = student_mean(gap.to_numpy(), level=1 - 0.05 / comparisons)
+        word = "better" if high < 0 else "worse" if low > 0 else "not shown"
+        rows[task] = (mean, low, high, len(gap), word)
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds", "word"])
+
+
+def _of(table: pd.DataFrame, variant: Variant, measure: str) -> pd.Series:
+    method, units = variant
+    return table[(table["method"] == method) & (table["units"] == units)].set_index("seed")[measure]
+
+
+def ranked(changes: pd.DataFrame) -> pd.DataFrame:
+    """Variants that every task has, by their mean rank over the tasks, with that rank and the mean change.
+
+    Parameters
+    ----------
+    changes : DataFrame
+        From :func:`relative`.
+
+    Examples
+    --------
+    >>> changes = pd.DataFrame({"a": [0.0, -0.1, -0.2], "b": [0.0, -0.3, np.nan]}, index=["MSE", "one", "other"])
+    >>> ranked(changes)["rank"].to_dict()
+    {'one': 1.0, 'MSE': 2.0}
+    """
+    whole = changes.dropna()
+    return pd.DataFrame({"rank": whole.rank().mean(axis=1), "change": whole.mean(axis=1)}).sort_values(
+        "rank", kind="stable"
+    )

@@ -1,0 +1,116 @@
+"""What two pages show that are computed when the book is built: how the book is doing, and the licences of what it uses.
+
+What takes longer than a build (`make test-all`, `make mutants`, `make faults`) is put into book/health.json by those commands.
+"""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evidence.ledger.claims import counts, load_ledger
+from tools.files import replace_texts
+from tools.notebook import ROOT
+from tools.pins import OF_TORCH, pinned
+from tools.report import markdown
+
+FILE = ROOT / "book" / "health.json"
+EXECUTION = "execution.json"  # beside it in the copy that the pages are built from: seconds by chapter
+VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "jupyter-book", "Sphinx")
+
+
+def record(what: str, found: Mapping[str, Any], file: Path = FILE) -> None:
+    """Keep what a long command found, with its day and the versions it ran on."""
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    kept[what] = {**found, "day": today(), "python": platform.python_version(), "torch": version("torch")}
+    replace_texts({file: json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n"})
+
+
+def today() -> str:
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def version(name: str) -> str:
+    return importlib.metadata.version(name).partition("+")[0]
+
+
+# --- licences --------------------------------------------------------------------------------------------------
+
+
+def licence(about: Any) -> str:
+    """In the words of a distribution's metadata; empty if it states none."""
+    if expression := about.get("License-Expression"):
+        return str(expression)
+    classified = [text.split(" :: ")[-1] for text in about.get_all("Classifier", []) if text.startswith("License ::")]
+    return "; ".join(classified) or str(about.get("License") or "").strip().split("\n")[0]
+
+
+def licences(requirements: str) -> list[list[str]]:
+    """Name, version and licence of every pinned package, and of what torch brings on this machine."""
+    found = {}
+    for one in importlib.metadata.distributions():
+        name = one.metadata["Name"]
+        if name in pinned(requirements) or OF_TORCH.match(name):
+            found[name] = [name, one.version.partition("+")[0], licence(one.metadata) or "not stated"]
+    return sorted(found.values(), key=lambda row: row[0].lower())
+
+
+# --- health ----------------------------------------------------------------------------------------------------
+
+
+def chapters(book: Path) -> str:
+    """How long each chapter ran for the pages at hand."""
+    file = book / EXECUTION
+    if not file.exists():
+        return "These pages were built without running the chapters."
+    seconds = json.loads(file.read_text(encoding="utf-8"))
+    rows = [[f"{{doc}}`../notebooks/{name}`", f"{seconds[name]:.0f}"] for name in sorted(seconds)]
+    return markdown(["chapter", "seconds"], [*rows, ["together", f"{sum(seconds.values()):.0f}"]])
+
+
+def claims(book: Path) -> str:
+    """How many have which verdict."""
+    found = counts(load_ledger(book / "claims.yml"))
+    return markdown(["verdict", "claims"], [[verdict, f"{n}"] for verdict, n in found.items()])
+
+
+def checks(kept: Mapping[str, Any]) -> str:
+    """What the long commands found when they last ran."""
+    rows = []
+    if tests := kept.get("tests"):
+        rows += [
+            ["tests that passed", f"{tests['passed']:,}", tests],
+            ["tests that failed", f"{tests['failed']:,}", tests],
+        ]
+        rows += [["tests that this machine had to skip", f"{tests['skipped']:,}", tests]]
+        rows += [
+            ["of the tests, those that give a wrong input and ask for a clear error", f"{tests['bad_inputs']:,}", tests]
+        ]
+    for module, (killed, of) in kept.get("mutants", {}).get("killed", {}).items():
+        rows.append([f"faults in `lai/{module}.py` that its tests noticed", f"{killed} of {of}", kept["mutants"]])
+    for command, (survived, of) in kept.get("faults", {}).get("survived", {}).items():
+        rows.append([f"kills of `{command}` after which it repaired itself", f"{survived} of {of}", kept["faults"]])
+    if not rows:
+        return "None has been run yet."
+    with_versions = [[what, n, about["day"], f"{about['python']}, {about['torch']}"] for what, n, about in rows]
+    return markdown(["what", "number", "day", "Python, torch"], with_versions)
+
+
+def versions() -> str:
+    rows = [["Python", platform.python_version()], *([name, version(name)] for name in VERSIONS)]
+    return f"Built on {today()} (UTC) with these versions.\n\n" + markdown(["package", "version"], rows)
+
+
+def page(what: str, book: Path) -> str:
+    """One computed part of a page, as Markdown; `book` is the folder of the pages' sources."""
+    if what == "licences":
+        return markdown(
+            ["package", "version", "licence"], licences((ROOT / "requirements.txt").read_text(encoding="utf-8"))
+        )
+    if what == "checks":
+        file = book / FILE.name
+        return checks(json.loads(file.read_text(encoding="utf-8")) if file.exists() else {})
+    return {"chapters": chapters, "claims": claims}[what](book) if what != "versions" else versions()
