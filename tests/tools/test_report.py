@@ -29,7 +29,7 @@ def test_the_page_is_up_to_date_and_uses_every_table(capsys: pytest.CaptureFixtu
     assert report.main(["--check"]) == 0, capsys.readouterr().out
     texts = [page.read_text(encoding="utf-8") for page in report.PAGES]
     found = [[name for name, _ in report.blocks(text)] for text in texts]
-    assert all(found) and sorted(sum(found, [])) == sorted(report.BLOCKS)
+    assert all(found) and set(sum(found, [])) == set(report.BLOCKS)  # a table may stand on several pages
 
 
 def test_a_doctored_result_is_noticed_and_written(
