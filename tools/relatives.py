@@ -11,6 +11,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives.choices import choices, fronts
 from evidence.runs.store import CellStore
@@ -45,7 +47,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "wall_seconds_of_last_call": round(time.monotonic() - started),
     }
     for name, table in (("relatives", choices(trials)), ("relatives_fronts", fronts(trials))):
-        replace_texts(table_texts(options.out, name, table, about))
+        replace_texts(table_texts(options.out, name, rounded(table), about))
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Errors to four digits, the rest to three: seeds differ in the second or third, and more would be size without information."""
+
+    def digits(name: str) -> int:
+        return 3 if name.startswith(("slope", "variance", "loop", "budget", "strength")) else 4
+
+    measured = table.select_dtypes("float")
+    return table.assign(**{str(c): [float(f"{v:.{digits(str(c))}g}") for v in measured[c]] for c in measured})
 
 
 if __name__ == "__main__":
