@@ -58,7 +58,8 @@ class Run:
         return (cell for cell in self.notebook.cells if cell.cell_type == "code")
 
     def all(self, until: str = "", leave_out: Collection[str] = ()) -> "Run":
-        """Execute the cells up to ``until``, but for those that only cost time in a test."""
+        """Execute the cells up to ``until``, but for those that only cost time in a test, and the glue of these."""
+        leave_out = {*leave_out, *(f"{name}-glue" for name in leave_out)}
         with surroundings(self.glued):
             for cell in self.cells():
                 if cell.id == until:

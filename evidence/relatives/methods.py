@@ -98,18 +98,22 @@ class Method:
 
 
 def mse(b: Batch) -> Tensor:
+    """e²."""
     return b.error(b.net(b.x)).mean(1)
 
 
 def weight_decay(b: Batch) -> Tensor:
+    """e² + μ‖W‖²/2 over the matrices of the layers."""
     return mse(b) + b.strength / 2 * sum(w.square().sum((1, 2)) for w in b.net.weights)
 
 
 def dropout(b: Batch) -> Tensor:
+    """e², with a share of the hidden units left out."""
     return b.error(b.net(b.x, drop=b.strength)).mean(1)
 
 
 def input_noise(b: Batch) -> Tensor:
+    """e², with Gaussian noise on the inputs."""
     noise = b.strength[:, None, None] * b.units[:, None, :] * torch.randn_like(b.x)
     return b.error(b.net(b.x + noise)).mean(1)
 
@@ -146,6 +150,7 @@ def curvature(b: Batch) -> Tensor:
 
 
 def lipschitz(b: Batch) -> Tensor:
+    """e² of a network whose slope is bounded by the strength."""
     return b.error(lipschitz_output(b.net, b.x, b.strength, b.units)).mean(1)
 
 
@@ -162,6 +167,8 @@ def sobolev(b: Batch) -> Tensor:
 
 
 def lai(**options: Any) -> Loss:
+    """:func:`lai.lai_loss` with the strength as λ, normalised, so that the step size means the same for every d."""
+
     def loss(b: Batch) -> Tensor:
         output, k = b.output_and_k()
         return _lai_losses(output, b.y, k, b.strength, options)
@@ -188,6 +195,7 @@ def lai_tangent(b: Batch) -> Tensor:
 
 
 def lai_tangent_floor(b: Batch) -> Tensor:
+    """(e² + floor) · ‖max(|k|, λ)‖ / (√d λ)."""
     output, k = b.output_and_k()
     return ((b.error(output) + FLOOR) * _tangents(k, b.strength)).mean(1)
 

@@ -539,3 +539,38 @@ def test_the_ledger_of_claims_can_be_filtered(browser: Any, html: Path, scripts:
         tab.emulate_media(media="print")
         assert rows.last.is_visible() and not tab.locator(".claims-filter").is_visible()
     context.close()
+
+
+# --- what a reader has to scroll past ---------------------------------------------------------------------------
+
+MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
+# Pages to look things up in, and chapters that are still too long. None of them may grow.
+LONGER = {
+    "api": 190,
+    "claims": 61,
+    "00_losses_and_regularization": 36,
+    "20_lambda": 27,
+    "30_nonlinear": 24,
+    "40_high_dimension": 28,
+    "50_limitations": 33,
+    "51_coupled_samples": 25,
+    "60_lai_training": 30,
+    "74_protocol_search": 23,
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_has_not_too_many_screens(browser: Any, site: str, name: str) -> None:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    tab = context.new_page()
+    tab.goto(site + name, wait_until="networkidle")
+    screens = tab.evaluate("document.querySelector('.bd-article').getBoundingClientRect().height") / 800
+    context.close()
+    assert screens <= LONGER.get(Path(name).stem, MOST_SCREENS)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_headings_and_table_headers_say_something(html: Path, name: str) -> None:
+    text = (html / name).read_text(encoding="utf-8")
+    assert text.count("<h1") == 1
+    assert "<th></th>" not in text

@@ -1,12 +1,10 @@
-"""Limits of what a reader has to scroll past: visible code in a cell, words and screens on a page."""
+"""Limits of what a reader has to scroll past: visible code in a cell and words of a chapter; test_book.py has screens."""
 
 import statistics
 from pathlib import Path
-from typing import Any
 
 import nbformat
 import pytest
-from test_book import PAGES, browser, html, site  # noqa: F401  # fixtures
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -16,20 +14,6 @@ MEDIAN = 11  # of the visible cells of a chapter
 LOOPS = {("60_lai_training", "loop-by-hand")}  # a training loop is shown as a whole
 WORDS = 4000  # of a chapter's prose
 WORDIER = {"00_losses_and_regularization": 4700}  # an appendix
-SCREENS = 20  # of 800 pixels, on a page 1280 wide
-# Pages to look things up in, and chapters that are still too long. None of them may grow.
-LONGER = {
-    "api": 180,
-    "claims": 61,
-    "00_losses_and_regularization": 36,
-    "20_lambda": 27,
-    "30_nonlinear": 24,
-    "40_high_dimension": 28,
-    "50_limitations": 33,
-    "51_coupled_samples": 25,
-    "60_lai_training": 30,
-    "74_protocol_search": 23,
-}
 
 
 def visible(path: Path) -> dict[str, int]:
@@ -66,20 +50,3 @@ def test_a_chapter_can_be_read_in_one_sitting(path: Path) -> None:
     assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= WORDIER.get(
         path.stem, WORDS
     )
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_has_not_too_many_screens(browser: Any, site: str, name: str) -> None:  # noqa: F811
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    tab = context.new_page()
-    tab.goto(site + name, wait_until="networkidle")
-    screens = tab.evaluate("document.querySelector('.bd-article').getBoundingClientRect().height") / 800
-    context.close()
-    assert screens <= LONGER.get(Path(name).stem, SCREENS)
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_headings_and_table_headers_say_something(html: Path, name: str) -> None:  # noqa: F811
-    text = (html / name).read_text(encoding="utf-8")
-    assert text.count("<h1") == 1
-    assert "<th></th>" not in text
