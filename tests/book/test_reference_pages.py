@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import nbformat
 import pytest
-import yaml
 import torch
+import yaml
 from pybtex.database import BibliographyData, parse_file
 
 import lai
