@@ -55,8 +55,7 @@ class Batch:
         return output, k * self.units[:, None, :]
 
 
-Loss = Callable[[Batch], Tensor]
-"""From a batch to the losses (E,)."""
+Loss = Callable[[Batch], Tensor]  # to the losses (E,)
 
 
 @dataclass(frozen=True)
@@ -189,13 +188,13 @@ def lai_floor(b: Batch) -> Tensor:
 
 
 def lai_tangent(b: Batch) -> Tensor:
-    """e² · ‖max(|k|, λ)‖ / (√d λ): the Lai factor divided by cos θ, whose pull does not fade as the slope grows."""
+    r"""e² · ‖max(\|k\|, λ)‖ / (√d λ): the Lai factor divided by cos θ, whose pull does not fade as the slope grows."""
     output, k = b.output_and_k()
     return (b.error(output) * _tangents(k, b.strength)).mean(1)
 
 
 def lai_tangent_floor(b: Batch) -> Tensor:
-    """(e² + floor) · ‖max(|k|, λ)‖ / (√d λ)."""
+    r"""(e² + floor) · ‖max(\|k\|, λ)‖ / (√d λ)."""
     output, k = b.output_and_k()
     return ((b.error(output) + FLOOR) * _tangents(k, b.strength)).mean(1)
 
