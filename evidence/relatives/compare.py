@@ -11,6 +11,24 @@ Variant = tuple[str, str]
 """A method and its units."""
 
 MSE: Variant = ("MSE", "standardised")
+PAIRS = {
+    "α = 1": ("Lai", "slope penalty", "standardised"),
+    "α = 10 %": ("Lai, α = 10 %", "slope penalty, α = 10 %", "standardised"),
+    "α = 1 %": ("Lai, α = 1 %", "slope penalty, α = 1 %", "standardised"),
+    "α = 1, raw units": ("Lai", "slope penalty", "raw"),
+    "α = 1 %, raw units": ("Lai, α = 1 %", "slope penalty, α = 1 %", "raw"),
+}
+"""Lai loss and the slope penalty in the same units and in as many batches."""
+
+MEASURES = {
+    "error at 80 % of MSE's slope": ("at_80", "rmse"),
+    "error at 60 %": ("at_60", "rmse"),
+    "least error": ("rmse", None),
+    "least error under noise": ("least_noisy", None),
+    "least error under shifts": ("least_shifted", None),
+}
+"""What is compared in every pair: a column, and MSE's column that is 100 %, if it is another."""
+
 LEAST_SEEDS = 8
 """Of ten, that must reach a slope for a comparison at it."""
 
@@ -86,6 +104,37 @@ def differences(
 def _of(table: pd.DataFrame, variant: Variant, measure: str) -> pd.Series:
     method, units = variant
     return table[(table["method"] == method) & (table["units"] == units)].set_index("seed")[measure]
+
+
+def against_penalty(table: pd.DataFrame) -> pd.DataFrame:
+    """Lai loss against the slope penalty: a row for each of ``PAIRS``, of ``MEASURES`` and each task, corrected for all of them.
+
+    In raw units, for the tasks that have them, the slope that is held equal is in raw units too.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`evidence.relatives.choices.choices`.
+
+    Returns
+    -------
+    DataFrame
+        ``pair``, ``measure``, ``task`` and the columns of :func:`differences`; ``word`` is said of Lai loss.
+    """
+    comparisons = len(PAIRS) * len(MEASURES) * table["task"].nunique()
+    found = []
+    for pair, (one, other, units) in PAIRS.items():
+        own = table[table["task"].isin(table.loc[table["units"] == units, "task"])]
+        for name, (column, to) in MEASURES.items():
+            measure = column.replace("at_", "raw_") if units == "raw" else column
+            rows = differences(own, measure, (one, units), (other, units), comparisons=comparisons, to=to)
+            found.append(rows.rename_axis("task").reset_index().assign(pair=pair, measure=name))
+    return pd.concat(found, ignore_index=True)
+
+
+def standardised(changes: pd.DataFrame) -> pd.DataFrame:
+    """The rows of :func:`relative` that are in standardised units, by method."""
+    return changes[changes.index.get_level_values("units") == "standardised"].droplevel("units")
 
 
 def ranked(changes: pd.DataFrame) -> pd.DataFrame:

@@ -209,3 +209,6 @@ TASKS = {
         Task("pendulum", "a controller with noisy sensors, 500 examples", _demonstrations, closed_loop=True),
     )
 }
+
+FEW_ROWS = ("housing 500", "friedman 200", "diabetes", "digits", "pendulum")
+"""The tasks with fewer than 1,000 training rows."""

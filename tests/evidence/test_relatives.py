@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from typing import Any
@@ -14,13 +15,14 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev, vmap
 
+from evidence import data
 from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives import methods as m
 from evidence.relatives import study as s
 from evidence.relatives.choices import choices, error_at, fronts
-from evidence.relatives.compare import differences, relative
+from evidence.relatives.compare import MEASURES, PAIRS, against_penalty, differences, relative
 from evidence.relatives.networks import CentredNetworks, LipschitzNetworks, Networks
-from evidence.relatives.tasks import _teacher, closed_loop
+from evidence.relatives.tasks import FEW_ROWS, _teacher, closed_loop
 from evidence.runs.store import CellStore
 from lai import LaiSchedule, lai_loss
 
@@ -326,6 +328,43 @@ def test_differences_are_paired_and_corrected() -> None:
     table.loc[table["method"].eq("own") & (table["seed"] < 3), "rmse"] = np.nan
     few = differences(table, "rmse", ("own", "standardised"), ("MSE", "standardised"), comparisons=20).loc["t"]
     assert few["word"] == "not reached" and math.isnan(relative(table, "rmse").loc[("own", "standardised"), "t"])
+
+
+def test_pairs_share_units_and_batches_and_are_corrected_together() -> None:
+    """One task in raw units where Lai is better at a raw slope only, and one without raw units."""
+    columns = ["rmse", "least_noisy", "least_shifted", "at_80", "at_60", "raw_80", "raw_60"]
+    rows = []
+    methods = {method for one, other, _ in PAIRS.values() for method in (one, other)}
+    for task, units in (("with raw", ("standardised", "raw")), ("without", ("standardised",))):
+        for seed in range(10):
+            rows.append(
+                {"task": task, "method": "MSE", "units": "standardised", "seed": seed, **dict.fromkeys(columns, 1.0)}
+            )
+            for method, unit in itertools.product(methods, units):
+                value = dict.fromkeys(columns, 2.0 + 0.001 * seed)
+                if method == "Lai" and unit == "raw":
+                    value["raw_60"] -= 1.0 + 0.001 * (seed % 3)
+                rows.append({"task": task, "method": method, "units": unit, "seed": seed, **value})
+    found = against_penalty(pd.DataFrame(rows))
+    assert len(found) == len(MEASURES) * (3 * 2 + 2 * 1)
+    better = found[found["word"] == "better"]
+    assert better[["pair", "measure", "task"]].values.tolist() == [["α = 1, raw units", "error at 60 %", "with raw"]]
+    gap = -(1.0 + 0.001 * (np.arange(10) % 3))
+    _, high = stats.t.interval(1 - 0.05 / (len(PAIRS) * len(MEASURES) * 2), 9, gap.mean(), stats.sem(gap))
+    assert better["high"].item() == pytest.approx(high)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in TASKS if not name.startswith(("housing", "surrogate"))] + ["housing 500"]
+)
+def test_tasks_with_few_rows_are_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name.startswith("housing"):
+        monkeypatch.setattr("evidence.data.load_housing", functools.partial(_surrogate, data.load_housing))
+    assert (len(TASKS[name].draw(0).train[0]) < 1000) == (name in FEW_ROWS)
+
+
+def _surrogate(load: Any, source: str, **options: Any) -> Any:
+    return load("surrogate", **options)
 
 
 @pytest.mark.parametrize("given", [{"tasks": ["none"]}, {"methods": ["none"]}, {"trials": 0}])
