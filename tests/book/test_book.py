@@ -201,7 +201,7 @@ def test_no_raw_markup_and_no_placeholders(html: Path, pages: dict[str, Page], n
     assert [mark for mark in raw if mark in prose] == []
     assert re.findall(r".{0,30}\b(?:nan|NaT|undefined)\b.{0,30}", prose) == []
     assert [cell for cell in pages[name].cells if cell.strip() in ("NaN", "None", "inf")] == []
-    if name != "book/api.html":  # where examples show errors as doctests do
+    if name not in ("book/api.html", "book/api_evidence.html"):  # where examples show errors as doctests do
         assert "Traceback (most recent call last)" not in (html / name).read_text(encoding="utf-8")
 
 
@@ -546,7 +546,8 @@ def test_the_ledger_of_claims_can_be_filtered(browser: Any, html: Path, scripts:
 MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
 # Pages to look things up in, and chapters that are still too long. None of them may grow.
 LONGER = {
-    "api": 190,
+    "api": 45,
+    "api_evidence": 150,
     "claims": 61,
     "00_losses_and_regularization": 36,
     "20_lambda": 27,
