@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from .style import COLOURS, GREY, style
+from .style import COLOURS, GREY, legend_above, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,7 +100,7 @@ def swing(ax: Axes, runs: pd.DataFrame, *, up_to: int = 200, step: int = 10) -> 
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
     ax.set_xlabel("plain steps since the last Lai batch")
     ax.set_ylabel("RMSE less the network's mean")
-    ax.legend(title="Lai batches")
+    legend_above(ax, "Lai batches")
 
 
 def paired_dots(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
