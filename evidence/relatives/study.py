@@ -52,6 +52,7 @@ def relatives_study(
     tasks, methods : names from ``TASKS`` and ``METHODS``
     seeds : ints
         Each with rows, initial weights and batches of its own, which all methods share.
+        Noise and dropout are drawn for all seeds of a call in turn, so that they differ where the seeds before a seed do.
     trials : int
         Strengths of each method, from its weakest to its strongest.
     steps : int, optional

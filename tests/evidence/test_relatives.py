@@ -275,7 +275,7 @@ def test_every_method_runs_and_is_measured(task: str, tmp_path: Any) -> None:
 
 def test_a_piece_of_the_committed_table_comes_out_again() -> None:
     """In full length. Digits that the table drops move slopes by up to half a per cent; nothing else moved as much."""
-    again = choices(relatives_study(tasks=["diabetes"], methods=["MSE", "Lai"], seeds=[3]))
+    again = choices(relatives_study(tasks=["diabetes"], methods=["MSE", "Lai"], seeds=[0]))
     kept = pd.read_csv(ROOT / "book" / "results" / "relatives.csv").merge(again[["task", "method", "units", "seed"]])
     assert len(again) == len(kept) == 4
     for name in ("trial", "rmse", "least_noisy", "least_shifted", "slope", "slope_raw", "budget_slope", "at_60"):
