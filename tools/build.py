@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -105,7 +106,9 @@ def surroundings(root: Path) -> str:
     data = [] if setting.lower() == "none" else [Path(setting)] if setting else []
     if not setting:  # where evidence.data looks by itself
         data = [base / "data" / "playground-series-s3e1" for base in (root, root / "notebooks")]
-    packages = sorted((dist.name, dist.version) for dist in importlib.metadata.distributions())
+    # of the environment alone: importing setuptools, as compiling does, puts a folder of packages on sys.path
+    installed = importlib.metadata.distributions(path=sorted({sysconfig.get_path(p) for p in ("purelib", "platlib")}))
+    packages = sorted((dist.name, dist.version) for dist in installed)
     return digest(
         platform.python_version(),
         packages,

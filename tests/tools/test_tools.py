@@ -372,7 +372,12 @@ def test_executions_are_keyed_by_all_they_depend_on(book: Path, monkeypatch: pyt
     seen.append(key())
     (data / "train.csv").write_text("1\n")
     seen.append(key())
-    monkeypatch.setattr(build.importlib.metadata, "distributions", lambda: [])
+    vendored = book / "vendor" / "zipp-1.0.dist-info"
+    vendored.mkdir(parents=True)
+    (vendored / "METADATA").write_text("Name: zipp\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(vendored.parent)  # as importing setuptools does, in the middle of a run
+    assert key() == seen[-1]
+    monkeypatch.setattr(build.importlib.metadata, "distributions", lambda path: [])
     seen.append(key())
     edit(path, lambda node: node.cells[2].update(source="print(1)"))
     seen.append(key())
