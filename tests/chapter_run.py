@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
 # Chapters that train, with parameters that make the same cells run in seconds.
 QUICK = {
-    "00_losses_and_regularization": "seeds=4 worlds=50",
+    "00_losses_and_regularization": "worlds=50",
     "30_nonlinear": "seeds=3 pretrain_steps=60 steps=15",
     "40_high_dimension": "rows=200 seeds=2 list_steps=5 vector_steps=5",
     "51_coupled_samples": "seeds=2 pretrain_epochs=1 epochs=1",

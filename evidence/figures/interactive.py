@@ -17,14 +17,14 @@ from .style import COLOURS, GREY
 
 
 def factor_curve(lam: float, base: Base = "mae", *, alt: str | None = None) -> go.Figure:
-    """The factor over the slope, with its boundary and the factor at one slope k. Sliders: λ and k.
+    """The factor over the slope, with its boundary and the factor at one slope k. Sliders: λ, k, and a switch for the loss.
 
     Parameters
     ----------
     lam
         The reader's λ; the slider starts there, among values from 0.1 to 10.
     base
-        "mae" or "mse".
+        "mae" or "mse", where the switch between the two losses starts.
 
     Source: paper, sections 2.2 and 3.1.
 
@@ -33,21 +33,22 @@ def factor_curve(lam: float, base: Base = "mae", *, alt: str | None = None) -> g
     >>> from evidence.figures.sliders import state
     >>> figure = factor_curve(0.5)
     >>> [control["name"] for control in figure.layout.meta["controls"]]
-    ['λ', 'slope k']
+    ['λ', 'slope k', 'loss']
     >>> point = state(figure)[3]  # the factor at the slope of the second slider
     >>> bool(abs(point["y"][0] - lai_factor(float(point["x"][0]), 0.5, base="mae")) < 1e-6)
     True
     """
     check_choice("base", base, BASES)
     lam = _one_lam(lam)
-    lams = _with([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], lam)
-    bounds = [math.sqrt(v) if base == "mse" else v for v in lams]
+    lams = _with([0.1, 0.5, 1.0, 2.0, 10.0], lam)
+    bounds = sorted({*lams, *map(math.sqrt, lams)})
     low, high = min(0.01, bounds[0] / 10), max(100.0, bounds[-1] * 10)
-    shown = [m * 10.0**d for d in range(-2, 2) for m in (1, 1.5, 2, 3, 5, 7)] + [100.0]
+    shown = [m * 10.0**d for d in range(-2, 2) for m in (1, 1.5, 2.5, 4, 7)] + [100.0]
     grid = np.unique(_single(*np.geomspace(low, high, 121), *bounds))
     extent: list[float] = [math.inf, 0.0]
 
-    def build(lam: float, k: float) -> list[dict[str, Any]]:
+    def build(lam: float, k: float, loss: str) -> list[dict[str, Any]]:
+        base: Base = "mse" if loss == "MSE" else "mae"
         bound = _single(math.sqrt(lam) if base == "mse" else lam)
         factor = _factor(grid, lam, base)
         extent[:] = min(extent[0], factor.min()), max(extent[1], factor.max())
@@ -68,18 +69,17 @@ def factor_curve(lam: float, base: Base = "mae", *, alt: str | None = None) -> g
              "marker": {"color": "white", "size": 13, "symbol": "circle", "line": {"color": "black", "width": 3}}},
         ]  # fmt: skip
 
-    power = "√λ" if base == "mse" else "λ"
     figure = stepped(
         build,
-        {"λ": lams, "slope k": shown},
-        start={"λ": lam, "slope k": 1.0},
+        {"λ": lams, "slope k": shown, "loss": ["MAE", "MSE"]},
+        start={"λ": lam, "slope k": 1.0, "loss": base.upper()},
         layout={
             "xaxis": {"type": "log", "title": {"text": "slope k (dimensionless)"}, "dtick": 1, "tickformat": "~g"},
             "yaxis": {"type": "log", "title": {"text": "factor (dimensionless)"}, "dtick": "D2", "tickformat": "~g"},
         },
         alt=alt
-        or f"The factor over the slope on logarithmic axes, with sliders for λ and for one slope k. For every λ it "
-        f"falls up to the boundary, where the slope equals {power}, and rises from there on. With λ below 1 the far "
+        or "The factor over the slope on logarithmic axes, with sliders for λ, for one slope k and for the loss. For every λ "
+        "it falls up to the boundary, where the slope equals λ for MAE and √λ for MSE, and rises from there on. With λ below 1 the far "
         "side, steep slopes, ends higher than the near side; with λ above 1 flat slopes end higher.",
     )
     margin = 0.04 * math.log10(extent[1] / extent[0])

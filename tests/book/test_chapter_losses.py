@@ -20,7 +20,7 @@ matplotlib.use("Agg")
 
 CHAPTER = "00_losses_and_regularization"
 VERDICTS = {name: "\n".join(lines) for name, lines in committed_verdicts(CHAPTER).items()}
-TRAINS = {"noise-compare", "noise-gap", "noise-figure", "exercise-5-solution"}
+TRAINS = {"exercise-5-solution"}
 LAMS = (0.05, 3.0)
 
 
@@ -71,7 +71,6 @@ def test_lam_acts_and_agrees_with_the_closed_form(lam: float) -> None:
         {"beta": True},
         {"worlds": 49},
         {"worlds": 60.5},
-        {"seeds": 3},
     ],
 )
 def test_bad_parameters_stop_before_anything_is_computed(parameters: dict[str, Any]) -> None:
@@ -102,14 +101,10 @@ def test_best_constants() -> None:
     assert found == pytest.approx([targets.mean(), np.median(targets), huber], abs=0.006)
 
 
-def test_true_risk_and_its_estimates() -> None:
+def test_the_empirical_risk_falls_and_the_true_one_stays_above_the_noise() -> None:
     done = run()
-    exact = integrate.quad(lambda x: (x - math.sin(3 * x)) ** 2 / 2, -1, 1)[0] + 0.09
-    assert done.names["risk"].item() == pytest.approx(exact, rel=3e-3)
     train, true = array(done.names["train_risk"]), array(done.names["true_risk"])
     assert (np.diff(train) < 0).all() and (true > 0.09).all()  # nested models; noise that no model takes away
-    spreads = [float(line.split()[-1]) for line in done.printed["risk-fixed"].splitlines()[1:]]
-    assert spreads[0] / spreads[2] == pytest.approx(10, rel=0.25)
 
 
 @pytest.mark.parametrize("beta", [0.001, 0.3, 2, 100.0])
@@ -137,25 +132,6 @@ def test_penalised_fits_are_minima(beta: float) -> None:
     assert array(done.names["ridge"]) == pytest.approx(mean)
 
 
-def test_shrinkage_as_the_figure_shows_it() -> None:
-    for beta in (0.001, 0.3, 100.0):
-        paths = run(worlds=50, beta=beta).names["paths"]
-        t = 0.1 * beta / (1 + beta)
-        assert (paths["L2"] > 0).all() and float(paths["L2"][1] / paths["L2"][0]) == pytest.approx(1 - t)
-        assert (paths["L1, gradient"] != 0).all() and paths["L1, gradient"][-5:].abs().max() <= t
-        assert paths["L1, proximal"][-1] == 0
-
-
-def test_dropout_formula_by_sampling() -> None:
-    done = run()
-    X, y, w = (array(done.names[name]) for name in ("X", "y", "ridge"))
-    rng = np.random.default_rng(0)
-    masks = 2 * rng.integers(0, 2, size=(4000, *X.shape))
-    sampled = (((masks * X) @ w - y) ** 2).mean(axis=1)
-    error = sampled.std() / math.sqrt(len(sampled))
-    assert done.names["formula"].item() == pytest.approx(sampled.mean(), abs=4 * error)
-
-
 def test_double_backpropagation_in_closed_form() -> None:
     w, b, v, x, y = 1.5, -0.4, 0.8, 0.5, 1.0
 
@@ -178,14 +154,6 @@ def test_noise_expansion_is_of_fourth_order() -> None:
     ]
     tanh = math.tanh(0.35)
     assert float(lines[1].split()[3].rstrip(",")) == pytest.approx(gain - (0.8 * tanh - 1) ** 2, abs=1e-6)
-
-
-def test_slopes_of_the_trained_networks_by_finite_differences() -> None:
-    done = small(CHAPTER, "3")
-    predict, net, xs = (done.names[name] for name in ("predict", "net", "xs"))
-    k = predict(net, xs)[1]
-    measured = (predict(net, xs + 1e-6)[0] - predict(net, xs - 1e-6)[0]) / 2e-6
-    assert torch.allclose(k, measured, atol=1e-6)
 
 
 def test_interpolant() -> None:

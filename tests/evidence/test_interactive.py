@@ -47,10 +47,12 @@ def factor(k: np.ndarray, lam: float, base: lai.factor.Base) -> np.ndarray:
 @pytest.mark.parametrize("lam", [1e-3, 0.05, 0.5, 1.0, 3.0, 36.0])
 def test_factor_curve_is_the_factor(lam: float, base: lai.factor.Base) -> None:
     plain = page(interactive.factor_curve(lam, base))
-    lams, slopes = (control["values"] for control in controls(plain))
+    lams, slopes, losses = (control["values"] for control in controls(plain))
     assert lam in lams and len(slopes) >= 20
+    assert losses[controls(plain)[2]["start"]] == base.upper()
     ranges = [plain["layout"][axis]["range"] for axis in ("xaxis", "yaxis")]
-    for (value, k), (below, above, boundary, point) in states(plain):
+    for (value, k, loss), (below, above, boundary, point) in states(plain):
+        base = loss.lower()
         expected = factor(below["x"], value, base)
         bound = math.sqrt(value) if base == "mse" else value
         np.testing.assert_array_equal(np.isnan(below["y"]), below["x"] > np.float32(bound))
