@@ -130,8 +130,8 @@ def _cell_problems(cell: NotebookNode) -> Iterator[str]:
 
 
 def _is_figure(kind: str) -> bool:
-    """Whether a MIME type is an image or plotly's."""
-    return "image/" in kind or kind.startswith("application/vnd.plotly.")
+    """Whether a MIME type is an image, plotly's, or that of an exercise, which pages draw as well."""
+    return "image/" in kind or kind.startswith(("application/vnd.plotly.", "application/vnd.lai-"))
 
 
 def _draws(cell: NotebookNode) -> bool:

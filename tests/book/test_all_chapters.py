@@ -11,6 +11,7 @@ import nbformat
 import pytest
 from chapter_run import CHAPTERS, QUICK, ROOT, Run, small
 
+from evidence.exercises import RIGHT, Exercise
 from tools import chapter
 
 TIMED = re.compile(r"cost-\w+|\w+-step")  # ratios of measured seconds, which change by themselves
@@ -74,6 +75,27 @@ def test_chapter_follows_lam_and_has_every_number_that_its_prose_asks_for(name: 
     assert len(changed) >= 2, "λ should do more than be checked"
     assert [key for key, text in (*low.items(), *high.items()) if text == "nan"] == []
     small(name, "0.05").assert_every_inserted_number_is_there()
+
+
+# Those that run at λ = 3 for their own tests already.
+AT_THREE = (*QUICKEST, "70", "71", "72", "73")
+
+
+@pytest.mark.parametrize(
+    ("name", "lam"),
+    [
+        pytest.param(name, lam, marks=() if name.startswith(quick) else pytest.mark.long)
+        for lam, quick in (("0.05", QUICKEST), ("3", AT_THREE))
+        for name in CHAPTERS
+    ],
+)
+def test_every_exercise_accepts_its_own_solution(name: str, lam: str) -> None:
+    names = small(name, lam).names
+    exercises = {key: value for key, value in names.items() if isinstance(value, Exercise)}
+    assert exercises
+    for key, exercise in exercises.items():
+        solution = names[key.replace("exercise", "solution")]
+        assert exercise(*(solution if isinstance(solution, tuple) else [solution])) == RIGHT, key
 
 
 def test_the_two_ways_to_run_a_chapter_differ_in_nothing_else(tmp_path: Path) -> None:

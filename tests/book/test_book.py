@@ -1,16 +1,10 @@
 """The built book, page by page: read as files, then in a browser without a network."""
 
 import functools
-import http.server
 import io
 import itertools
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -25,12 +19,8 @@ from PIL import Image
 
 import lai
 from evidence.figures.sliders import state
-from tools import build, notebook
 
 ROOT = Path(__file__).parents[2]
-# A browser without a graphics card draws surfaces in software, if told so.
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def toc_pages() -> list[str]:
@@ -101,40 +91,8 @@ class Page(HTMLParser):
 
 
 @pytest.fixture(scope="session")
-def html() -> Path:
-    """The book as `make book` leaves it, on the surrogate: nbval has executed the notebooks on it, if it came first."""
-    command, environment = [sys.executable, "-m", "tools.build"], {**os.environ, "LAI_DATA": "none"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return Path(done.stdout.strip().splitlines()[-1]).parent
-
-
-@pytest.fixture(scope="session")
 def pages(html: Path) -> dict[str, Page]:
     return {name: Page((html / name).read_text(encoding="utf-8")) for name in PAGES}
-
-
-@pytest.fixture(scope="session")
-def executed(html: Path) -> dict[str, Any]:
-    """The chapters that the pages are made of."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAI_DATA", "none")
-        book, around = build.Book(ROOT), build.surroundings(ROOT)
-        return {path.stem: notebook.read(build.cached(book, path, around)) for path in book.notebooks()}
-
-
-def test_exercises_begin_unanswered_and_their_solutions_are_right(executed: dict[str, Any]) -> None:
-    for name, chapter in executed.items():
-        printed = {
-            cell.id: "".join(output.text for output in cell.outputs if output.output_type == "stream")
-            for cell in chapter.cells
-            if cell.cell_type == "code"
-        }
-        answers = [cell for cell in printed if re.fullmatch(r"exercise-\d-answer", cell)]
-        assert len(answers) >= 2, name
-        for cell in answers:
-            assert "no answer yet" in printed[cell].lower(), f"{name}: {cell}"
-            assert "Not yet" not in printed.get(cell.replace("answer", "solution"), ""), f"{name}: {cell}"
 
 
 def test_numbers_in_the_prose_are_finite(executed: dict[str, Any]) -> None:
@@ -275,32 +233,6 @@ def test_the_curves_of_the_factor_are_the_library_s(pages: dict[str, Page]) -> N
                     expected = lai.lai_factor(torch.from_numpy(trace["x"]).double(), lam, base=base).numpy()
                     errors[base] = max(errors[base], float(np.nanmax(np.abs(trace["y"] / expected - 1))))
         assert min(errors.values()) < 1e-6
-
-
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def site(html: Path) -> Iterator[str]:
-    handler = functools.partial(QuietHandler, directory=str(html))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium or Chrome on the PATH; Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 # Every page on one screen: narrow or wide, light or dark, in turns. Chapters, which have the figures, on a narrow and a wide one.

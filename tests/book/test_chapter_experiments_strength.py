@@ -3,7 +3,6 @@
 Networks are trained for an epoch here; the committed page has the sizes of its parameters cell.
 """
 
-import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ import torch
 from chapter_run import ROOT, Run, small
 
 from evidence.ledger.paper import V1_SMOOTHNESS
-from evidence.ledger.stats import paired
 from lai import program, sweep
 
 CHAPTER = "72_experiments_strength"
@@ -109,12 +107,7 @@ def test_a_loss_that_ignores_slopes_is_noticed(monkeypatch: pytest.MonkeyPatch) 
     assert mutant.lines("live-verdict") == ["sound: flatter by 1 % in every seed of this run: False"]
 
 
-def test_exercises_grade() -> None:
+def test_exercises() -> None:
     done = small(CHAPTER, "3")
-    guess = functools.partial(done.again, "exercise-1-answer", "my_multiple: float | None = None")
-    assert guess("my_multiple = 10") == guess("my_multiple = 1") == "Not yet.\n"
-    share = functools.partial(done.again, "exercise-2-answer", "my_share: float | None = None")
-    gaps = paired(pd.read_csv(RESULTS / "strength.csv").query("protocol == 'published'"), "rmse_last", "λ = 0.1", "MSE")
-    assert share(f"my_share = {(gaps < 0).mean():.2f}") == "Right.\n" and share("my_share = 7.0") == "Not yet.\n"
     assert done.names["solution_4"][0.1] == pytest.approx(0.1 / (0.9 * 0.1 + 0.1), abs=0.005)
     assert math.isfinite(done.names["solution_3"])

@@ -215,16 +215,6 @@ def test_the_descents_run_downhill_to_the_valley_that_the_watershed_assigns() ->
 
 def test_exercises() -> None:
     done = run(lam=0.05)
-    rho = functools.partial(done.again, "exercise-1-answer", "your_rho: float | None = None")
-    assert rho("your_rho = 4.5") == "Right.\n"
-    assert "too little" in rho("your_rho = 3.0") and "more than is needed" in rho("your_rho = 9.0")
-    assert rho("your_rho = None") == "No answer yet.\n" and rho("your_rho = -1").startswith("Not yet")
-    assert "Right." in done.printed["exercise-1-solution"]
-
-    where = functools.partial(done.again, "exercise-2-answer", "your_intercept: float | None = None")
-    assert where("your_intercept = 12") == "Right.\n" and where("your_intercept = 4").startswith("Not yet")
-    assert "Right." in done.printed["exercise-2-solution"]
-
     assert done.names["solution_3"] == pytest.approx(-lines.total_least_squares(3.0, 2.0))
     exactly, estimate = done.names["solution_4"][0.01]
     assert exactly == pytest.approx(estimate, rel=0.01)

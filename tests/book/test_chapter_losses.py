@@ -206,16 +206,10 @@ def test_verdict_changes_where_the_claim_is_otherwise(name: str, old: str, new: 
 # --- exercises -----------------------------------------------------------------------------------------------------
 
 
-def test_exercise_1_grades_by_computing() -> None:
+def test_exercise_1() -> None:
     done = run()
     errors = np.array([0.5, -1, 2, -0.5, 1])
     assert done.names["solution_1"] == pytest.approx(math.sqrt((errors**2).mean()))
-    answer = functools.partial(done.again, "exercise-1-answer", "your_answer: float | None = None")
-    assert answer("your_answer = 1.14") == "Right.\n"
-    assert answer("your_answer = 1.3").startswith("Not yet: another σ")  # the mean square itself
-    assert answer("your_answer = 2").startswith("Not yet: another σ")
-    assert answer("your_answer = -1").startswith("Not yet: a standard deviation")
-    assert answer("your_answer: float | None = None") == "No answer yet.\n"
 
 
 def test_exercise_2_grades_by_computing() -> None:

@@ -3,7 +3,6 @@
 Networks are trained for an epoch here; the committed page has the sizes of its parameters cell. Nothing is asserted about time.
 """
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,12 +113,7 @@ def test_bad_sizes_stop_before_anything_is_trained(change: dict[str, Any], messa
     assert "run" not in wrong.printed
 
 
-def test_exercises_grade() -> None:
+def test_exercises() -> None:
     done = small(CHAPTER, "3")
-    first = functools.partial(done.again, "exercise-1-answer", "my_percentage: float | None = None")
-    assert first("my_percentage = 4") == "Right.\n" and first("my_percentage = 6") == "Not yet.\n"
-    second = functools.partial(done.again, "exercise-2-answer", "my_lam: float | None = None")
-    assert second("my_lam = 0.01") == "Right.\n" and second("my_lam = 0.02") == "Not yet.\n"
-    assert second("my_lam = -1").startswith("Not yet: ")
     assert done.names["solution_4"] == 500 - 290
     assert all(0 < value < 1 for value in done.names["solution_3"].values())  # flatter in slopes, too

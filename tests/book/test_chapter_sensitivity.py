@@ -5,7 +5,6 @@ Networks are few and small here; the kept results are those of the committed tab
 
 import functools
 import json
-import math
 import re
 from typing import Any
 
@@ -73,13 +72,8 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
     Run(CHAPTER, **change).assert_refused(message)
 
 
-def test_exercises_run_and_grade() -> None:
+def test_exercises() -> None:
     done = small(CHAPTER, "3")
-    closed = functools.partial(done.again, "exercise-1-answer", "my_sensitivity: float | None = None")
-    assert closed(f"my_sensitivity = {6 * math.sqrt(2 / math.pi)}") == "Right.\n"
-    assert closed("my_sensitivity = 6.0") == closed("my_sensitivity = 9.57") == "Not yet.\n"
-    named = functools.partial(done.again, "exercise-2-answer", "my_feature: int | None = None")
-    assert named("my_feature = 4") == "Right.\n" and named("my_feature = 8") == "Not yet.\n"
     at = done.names["solution_4"]
     nearby = reach(kept("lists"), "sound", feature=8, budgets=[at - 0.001, at])["own"]
     assert nearby.iloc[0] > -0.5 >= nearby.iloc[1]

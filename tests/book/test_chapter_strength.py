@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from chapter_run import Run, committed_verdicts, small
+from chapter_run import Run, committed_verdicts
 from scipy import stats
 
 from lai import program, sweep
@@ -126,22 +126,8 @@ def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], 
     Run(CHAPTER, **change).assert_refused(message, leave_out=LATER)
 
 
-def test_all_cells_run_and_grade() -> None:
-    done = small(CHAPTER, "3")
-    assert done.printed["exercise-1-answer"] == done.printed["exercise-2-answer"] == "No answer yet.\n"
-    assert done.printed["exercise-1-solution"] == "Right.\n"
-    bill = functools.partial(done.again, "exercise-1-answer", "your_percentage: float | None = None")
-    assert bill("your_percentage = 2.5") == "Right.\n"
-    assert "half of the epochs" in bill("your_percentage = 5")
-    assert bill("your_percentage = 0.025") == "Not yet.\n"
-
-
 def test_exercises_on_the_map() -> None:
     done = trained(0.05)
-    assert done.printed["exercise-2-solution"] == "Right.\n"
-    name = functools.partial(done.again, "exercise-2-answer", "your_readout: str | None = None")
-    assert name('your_readout = "cost"') == name('your_readout = "share of Lai steps"') == "Not yet.\n"
-    assert name('your_readout = "speed"').startswith("Not yet: give one of")
     chosen, mean = done.names["solution_3"], done.names["mean"]
     allowed = mean[mean["rmse_change"] <= 1]
     assert mean.loc[chosen, "variance_change"] == allowed["variance_change"].min()

@@ -5,7 +5,6 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -17,7 +16,6 @@ from evidence.ledger.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES, Results
 from evidence.ledger.stats import bootstrap_mean, paired
 from evidence.ledger.tables import EVALUATIONS, column, lam_with_effect, smoothness_verdicts
-from evidence.runs.experiments import arm_name
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
 
@@ -117,55 +115,6 @@ def test_the_same_shift_with_every_step_on_the_lai_loss() -> None:
     means = slopes.groupby("arm")["variance"].mean()
     arms = slopes.assign(protocol=slopes["slope"].replace("none", "own"))
     assert lam_with_effect(arms, "own", means["summed, λ = 0.001"] / means["MSE"]) > 10 * 0.001
-
-
-# --- the exercises of the page on smoothness, which ask about these results --------------------------------------
-
-
-@pytest.fixture(scope="module")
-def page() -> dict[str, str]:
-    notebook = nbformat.read(RESULTS.parent.parent / "notebooks" / "70_experiments_smoothness.ipynb", as_version=4)
-    return {cell.id: cell.source for cell in notebook.cells if cell.cell_type == "code"}
-
-
-@pytest.mark.parametrize(
-    ("exercise", "right", "wrong"),
-    [
-        ("exercise-1", ('my_guess: str | None = "slope"',), ('my_guess: str | None = "variance"',)),
-        (
-            "exercise-2",
-            ("my_seeds: int | None = {}",),
-            ("my_seeds: int | None = {} // 5", "my_seeds: int | None = {} * 5"),
-        ),
-    ],
-)
-def test_exercises_grade_answers(
-    page: dict[str, str],
-    table: pd.DataFrame,
-    capsys: pytest.CaptureFixture,
-    exercise: str,
-    right: tuple[str, ...],
-    wrong: tuple[str, ...],
-) -> None:
-    names = {"kept": table, "glue": lambda *_, **__: None, "pd": pd, "paired": paired, "arm_name": arm_name}
-    names |= {"bootstrap_mean": bootstrap_mean, "folder": RESULTS}
-    names |= {"V2_SMOOTHNESS": V2_SMOOTHNESS, "lam_with_effect": lam_with_effect}
-    exec(page["numbers"], names)
-    answer = page[f"{exercise}-answer"]
-    first = answer.splitlines()[0]
-
-    gap = paired(table.query("protocol == 'published'"), "rmse_last", "λ = 0.1", "MSE")
-    seeds = round((1.96 * gap.std(ddof=1) / 0.0005) ** 2)
-
-    def graded(line: str) -> str:
-        exec(answer.replace(first, line.replace("{}", str(seeds))), names)
-        return capsys.readouterr().out
-
-    assert graded(first) == "No answer yet.\n"
-    assert {graded(line) for line in right} == {"Right.\n"}
-    assert {graded(line) for line in wrong} == {"Not yet.\n"}
-    exec(page[f"{exercise}-solution"], names)
-    assert "Right." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("name", "paper"), [("smoothness", V2_SMOOTHNESS), ("strength", V1_SMOOTHNESS)])
