@@ -3,7 +3,8 @@
 A finished run (protocol, λ, α, seed) is kept under _runs/cells and not computed again, unless a setting, the data, the
 library or a version has changed. Tables share their runs. A table is written only when all of it is there; one with seeds, arms or
 epochs of your own goes to _runs/results, so that the book keeps its own.
-Give the tables first: make reproduce ARGS="strength sampling --seeds 3".
+Give the tables first: make reproduce ARGS="strength sampling --seeds 3". The comparison of Lai loss with other methods, two tables
+and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits".
 """
 
 import argparse
@@ -24,6 +25,8 @@ import pandas as pd
 import torch
 
 from evidence.data import Housing, load_housing
+from evidence.relatives import METHODS, TASKS, relatives_study
+from evidence.relatives.choices import choices, fronts
 from evidence.runs.arms import Arm, Runs, train_arms
 from evidence.runs.experiments import EXPERIMENTS, Experiment, planned, run_experiment
 from evidence.runs.protocols import PROTOCOLS
@@ -34,13 +37,26 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
 CELLS = ROOT / "_runs" / "cells"
 OWN = ROOT / "_runs" / "results"
+RELATIVES = "relatives"
+"""The table that is not one of the paper's."""
+
+OF_TABLES = (
+    "source",
+    "split_seed",
+    "max_occupancy",
+    "protocols",
+    "lam",
+    "alpha",
+    "pretrain_epochs",
+    "epochs",
+    "device",
+)
+OF_RELATIVES = ("tasks", "methods")
+"""Options that only the paper's tables, or only the comparison, can heed."""
 
 
 def reproduce(options: argparse.Namespace) -> None:
-    """All the tables that were asked for: first their runs, each once, then the files."""
-    for name, folder in (("--cells", options.cells), ("--out", options.out)):
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{name} = {str(folder)!r}: must be a folder")
+    """The paper's tables that were asked for: first their runs, each once, then the files."""
     split = options.split_seed
     data = load_housing(options.source, split_seed=split or 0, max_occupancy=options.max_occupancy)
     print(data.provenance, flush=True)
@@ -50,7 +66,7 @@ def reproduce(options: argparse.Namespace) -> None:
         return load_housing(options.source, split_seed=own, max_occupancy=options.max_occupancy)
 
     store = CellStore(options.cells.resolve())  # workers may stand elsewhere
-    chosen = [EXPERIMENTS[name] for name in options.tables]
+    chosen = [EXPERIMENTS[name] for name in options.tables if name != RELATIVES]
     common: dict[str, Any] = {"seeds": options.seeds, "device": options.device, "store": store}
     plans = {
         e.name: planned(e.name, protocols=options.protocols, lams=options.lam, alpha=options.alpha) for e in chosen
@@ -124,7 +140,7 @@ def provenance(
         "arms": {p: [f"{a.name}, α = {a.alpha:g}" for a in of_protocol] for p, of_protocol in arms.items()},
         "seeds": options.seeds,
         "epochs": f"{length[0]} of MSE, then {length[1]} in each arm",
-        **environment("Dask" if options.dask is not None else "Ray" if options.ray is not None else None),
+        **environment(cluster(options)),
         "device": options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
         "cpu_seconds": {
             protocol: {
@@ -135,8 +151,49 @@ def provenance(
         },
         "peak_mb": int(cost["peak_mb"].max()),
         "wall_seconds_of_last_call": wall,
-        "tables_of_last_call": options.tables,
+        "tables_of_last_call": [name for name in options.tables if name != RELATIVES],
     }
+
+
+def relatives(options: argparse.Namespace) -> None:
+    """The comparison: what each method's choices come to (relatives.csv), and all strengths over seeds (relatives_fronts.csv)."""
+    started = time.monotonic()
+    trials = relatives_study(
+        tasks=options.tasks,
+        methods=options.methods,
+        seeds=options.seeds,
+        n_jobs=options.jobs,
+        store=CellStore(options.cells.resolve()),
+        progress=True,
+    )
+    about = {
+        "command": options.command,
+        "experiment": "methods that lower slopes or errors, at equal budgets; book/relatives_protocol.md",
+        "data": {task: TASKS[task].about for task in options.tasks},
+        "seeds": options.seeds,
+        **environment(cluster(options)),
+        "wall_seconds_of_last_call": round(time.monotonic() - started),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, table in ((RELATIVES, choices(trials)), (f"{RELATIVES}_fronts", fronts(trials))):
+        texts = table_texts(options.out, name, rounded(table), about)
+        replace_texts(texts)
+        print(*texts, sep="\n", flush=True)
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Errors to four digits, the rest to three: seeds differ in the second or third, and more would be size without information."""
+
+    def digits(name: str) -> int:
+        return 3 if name.startswith(("slope", "variance", "loop", "budget", "strength")) else 4
+
+    measured = table.select_dtypes("float")
+    return table.assign(**{str(c): [float(f"{v:.{digits(str(c))}g}") for v in measured[c]] for c in measured})
+
+
+def cluster(options: argparse.Namespace) -> str | None:
+    """What kind of cluster it runs on."""
+    return "Dask" if options.dask is not None else "Ray" if options.ray is not None else None
 
 
 def environment(cluster: str | None = None) -> dict[str, Any]:
@@ -247,7 +304,10 @@ def seed_range(text: str) -> list[int]:
 
 def parser() -> argparse.ArgumentParser:
     about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
-    about.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(EXPERIMENTS)}; default all")
+    named = ", ".join(EXPERIMENTS)
+    about.add_argument(
+        "tables", nargs="*", metavar="table", help=f"of {named} (default: these), {RELATIVES} (the comparison, an hour)"
+    )
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
     about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
     about.add_argument("--max-occupancy", type=float, help="leave out rows with more people per household")
@@ -259,6 +319,8 @@ def parser() -> argparse.ArgumentParser:
     about.add_argument("--epochs", type=int, help="epochs of each arm")
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     about.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
+    about.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {RELATIVES}: {', '.join(TASKS)}")
+    about.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}; default all")
     where = about.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run on this Dask scheduler, or on a 'local' one")
     where.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster, or on a 'local' one")
@@ -284,16 +346,28 @@ def command(arguments: list[str]) -> str:
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
-    options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
+    usual = parser().parse_args([])
+    own = {name for name in ("seeds", *OF_TABLES, *OF_RELATIVES) if getattr(options, name) != getattr(usual, name)}
     if options.out is None:
-        usual = parser().parse_args([])
-        own = ("seeds", "split_seed", "max_occupancy", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
-        options.out = RESULTS if all(getattr(options, name) == getattr(usual, name) for name in own) else OWN
+        options.out = OWN if own - {"source", "device"} else RESULTS
     try:
-        if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):
-            raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(EXPERIMENTS)}")
+        options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
+        known = (*EXPERIMENTS, RELATIVES)
+        if unknown := sorted(set(options.tables) - set(known)):
+            raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(known)}")
+        idle = set() if RELATIVES in options.tables else own.intersection(OF_RELATIVES)
+        idle |= own.intersection(OF_TABLES) if options.tables == [RELATIVES] else set()
+        if idle:
+            raise ValueError(f"--{min(idle).replace('_', '-')}: is of no use to {', '.join(options.tables)}")
+        for flag, folder in (("--cells", options.cells), ("--out", options.out)):
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{flag} = {str(folder)!r}: must be a folder")
+        options.tasks, options.methods = options.tasks or list(TASKS), options.methods or list(METHODS)
         with backend(options):
-            reproduce(options)
+            if options.tables != [RELATIVES]:
+                reproduce(options)
+            if RELATIVES in options.tables:
+                relatives(options)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
