@@ -4,7 +4,8 @@ A finished run (protocol, λ, α, seed) is kept under _runs/cells and not comput
 library or a version has changed. Tables share their runs. A table is written only when all of it is there; one with seeds, arms or
 epochs of your own goes to _runs/results, so that the book keeps its own.
 Give the tables first: make reproduce ARGS="strength sampling --seeds 3". The comparison of Lai loss with other methods, two tables
-and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits".
+and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits". So is row_statistics, a minute's look at what one
+row does to BatchNorm.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from evidence.relatives.choices import choices, fronts
 from evidence.runs.arms import Arm, Runs, train_arms
 from evidence.runs.experiments import EXPERIMENTS, Experiment, planned, run_experiment
 from evidence.runs.protocols import PROTOCOLS
+from evidence.runs.row_statistics import row_statistics
 from evidence.runs.store import CellStore, fingerprint
 from tools.files import replace_texts, table_texts
 
@@ -37,8 +39,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
 CELLS = ROOT / "_runs" / "cells"
 OWN = ROOT / "_runs" / "results"
-RELATIVES = "relatives"
-"""The table that is not one of the paper's."""
+RELATIVES, ROW = "relatives", "row_statistics"
+"""The tables that are not the paper's."""
 
 OF_TABLES = (
     "source",
@@ -66,7 +68,7 @@ def reproduce(options: argparse.Namespace) -> None:
         return load_housing(options.source, split_seed=own, max_occupancy=options.max_occupancy)
 
     store = CellStore(options.cells.resolve())  # workers may stand elsewhere
-    chosen = [EXPERIMENTS[name] for name in options.tables if name != RELATIVES]
+    chosen = [EXPERIMENTS[name] for name in options.tables if name in EXPERIMENTS]
     common: dict[str, Any] = {"seeds": options.seeds, "device": options.device, "store": store}
     plans = {
         e.name: planned(e.name, protocols=options.protocols, lams=options.lam, alpha=options.alpha) for e in chosen
@@ -151,7 +153,7 @@ def provenance(
         },
         "peak_mb": int(cost["peak_mb"].max()),
         "wall_seconds_of_last_call": wall,
-        "tables_of_last_call": [name for name in options.tables if name != RELATIVES],
+        "tables_of_last_call": [name for name in options.tables if name in EXPERIMENTS],
     }
 
 
@@ -179,6 +181,26 @@ def relatives(options: argparse.Namespace) -> None:
         texts = table_texts(options.out, name, rounded(table), about)
         replace_texts(texts)
         print(*texts, sep="\n", flush=True)
+
+
+def row(options: argparse.Namespace) -> None:
+    """What the crowded row does by being in BatchNorm's statistics (row_statistics.csv)."""
+
+    def of_seed(seed: int) -> Housing:
+        return load_housing("kaggle", split_seed=seed)
+
+    about = {
+        "command": options.command,
+        "experiment": "MSE networks of the protocol published, trained on all rows for 200 epochs, with two sets of exact statistics",
+        "data": of_seed(0).provenance,
+        "split_seed": "each seed its own",
+        "seeds": options.seeds,
+        **environment(cluster(options)),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts = table_texts(options.out, ROW, row_statistics(of_seed, seeds=options.seeds, n_jobs=options.jobs), about)
+    replace_texts(texts)
+    print(*texts, sep="\n", flush=True)
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
@@ -306,7 +328,7 @@ def parser() -> argparse.ArgumentParser:
     about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
     named = ", ".join(EXPERIMENTS)
     about.add_argument(
-        "tables", nargs="*", metavar="table", help=f"of {named} (default: these), {RELATIVES} (the comparison, an hour)"
+        "tables", nargs="*", metavar="table", help=f"of {named} (default: these), {RELATIVES} (an hour), {ROW}"
     )
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
     about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
@@ -352,11 +374,11 @@ def main(arguments: list[str]) -> None:
         options.out = OWN if own - {"source", "device"} else RESULTS
     try:
         options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
-        known = (*EXPERIMENTS, RELATIVES)
+        known = (*EXPERIMENTS, RELATIVES, ROW)
         if unknown := sorted(set(options.tables) - set(known)):
             raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(known)}")
         idle = set() if RELATIVES in options.tables else own.intersection(OF_RELATIVES)
-        idle |= own.intersection(OF_TABLES) if options.tables == [RELATIVES] else set()
+        idle |= set() if set(options.tables) & set(EXPERIMENTS) else own.intersection(OF_TABLES)
         if idle:
             raise ValueError(f"--{min(idle).replace('_', '-')}: is of no use to {', '.join(options.tables)}")
         for flag, folder in (("--cells", options.cells), ("--out", options.out)):
@@ -364,10 +386,12 @@ def main(arguments: list[str]) -> None:
                 raise ValueError(f"{flag} = {str(folder)!r}: must be a folder")
         options.tasks, options.methods = options.tasks or list(TASKS), options.methods or list(METHODS)
         with backend(options):
-            if options.tables != [RELATIVES]:
+            if set(options.tables) & set(EXPERIMENTS):
                 reproduce(options)
             if RELATIVES in options.tables:
                 relatives(options)
+            if ROW in options.tables:
+                row(options)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

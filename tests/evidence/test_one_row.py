@@ -6,12 +6,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from few_rows import few_rows
 from ledger_tables import falling, flat, rising, table
 
 from evidence.ledger import one_row
 from evidence.ledger.claims import Claim, LedgerError, load_ledger, rewritten
 from evidence.ledger.one_row import HELD_OUT, LEFT_OUT, With, Without
 from evidence.ledger.views import Judgement, MissingResults
+from evidence.runs.arms import MSE, Cell, train_cells
+from evidence.runs.row_statistics import row_statistics
+from lai import rmse, set_exact_statistics
 
 LEDGER = Path(__file__).parents[2] / "book" / "claims.yml"
 
@@ -82,6 +87,23 @@ def test_too_few_seeds_have_no_say(tmp_path: Path, claim: Claim) -> None:
     assert one_row.judged(claim, tmp_path) is None
     put(tmp_path, smoothness_occupancy100=few[few["seed"] < 5])
     assert one_row.told(claim, tmp_path)
+
+
+def test_one_network_is_read_with_the_row_in_its_statistics_and_without() -> None:
+    few = few_rows()
+    x = few.train.x.clone()
+    x[7, few.feature_names.index("AveOccup")] = 500.0
+    crowded = dataclasses.replace(few, train=few.train._replace(x=x))
+    found = row_statistics(lambda seed: crowded, seeds=[0, 1], epochs=2)
+    errors = found.pivot(index="seed", columns="statistics", values="rmse")
+    assert (errors["all rows"] != errors["all but the crowded"]).all()
+    for cell, model, *_ in train_cells(crowded, [Cell("published", MSE, seed, 0, 2) for seed in (0, 1)]):
+        own = errors.loc[cell.seed]
+        assert rmse(model, *few.val) == pytest.approx(own["all rows"])
+        set_exact_statistics(model, torch.cat([x[:7], x[8:]]))
+        assert rmse(model, *few.val) == pytest.approx(own["all but the crowded"], rel=1e-5)
+    same = row_statistics(lambda seed: few, seeds=[0], epochs=1)
+    assert same["rmse"].nunique() == same["variance"].nunique() == 1
 
 
 def test_where_chance_has_no_say_there_is_nothing_to_ask(tmp_path: Path, claim: Claim) -> None:

@@ -198,6 +198,16 @@ def test_the_comparison_is_a_table_like_the_others(tmp_path: Path, short_relativ
     assert texts(tmp_path / "out") == first and kept(tmp_path / "cells") == pieces
 
 
+def test_the_row_in_the_statistics_is_a_table_too(
+    tmp_path: Path, few: Housing, on_few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "row_statistics", partial(reproduce.row_statistics, epochs=1))
+    reproduce.main(["row_statistics", "--seeds", "2", "--jobs", "1", "--out", str(tmp_path)])
+    assert len(pd.read_csv(tmp_path / "row_statistics.csv")) == 4
+    about = json.loads((tmp_path / "row_statistics.json").read_text())
+    assert about["command"] == 'make reproduce ARGS="row_statistics --seeds 2"' and about["seeds"] == [0, 1]
+
+
 def test_both_kinds_of_table_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(reproduce, "reproduce", lambda options: made.append("the paper's"))
@@ -246,6 +256,7 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture) -> str:
         (["--dask", "local", "--ray", "local"], "--ray: not allowed with argument --dask"),
         (["--cells", __file__], "test_reproduce.py': must be a folder"),
         (["--out", __file__], "test_reproduce.py': must be a folder"),
+        (["relatives", "row_statistics", "--alpha", "1"], "error: --alpha: is of no use to relatives, row_statistics"),
         (["relatives", "--lam", "0.1"], "error: --lam: is of no use to relatives"),
         (["lists", "--tasks", "digits"], "error: --tasks: is of no use to lists"),
         (["relatives", "--tasks", "abacus"], "--tasks: invalid choice: 'abacus'"),
