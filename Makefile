@@ -38,7 +38,7 @@ export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement relatives benchmark ledger report clean distclean
+.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement benchmark ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -95,7 +95,7 @@ format: env ## put the code in shape
 refresh: env ## re-execute the committed notebooks and write them back clean; NAME=lambda for one
 	@$(PY) -m tools.refresh $(GIVEN_NAME)
 
-reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS="--help"
+reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS=relatives, ARGS="--help"
 	@$(TOOL) reproduce
 
 search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or ARGS=tuning
@@ -103,9 +103,6 @@ search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or
 
 placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 3"
 	@$(TOOL) placement
-
-relatives: env ## compare Lai loss with its relatives anew (one hour): ARGS="--tasks digits"
-	@$(TOOL) relatives
 
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
 	@$(TOOL) rounding

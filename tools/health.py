@@ -87,7 +87,11 @@ def checks(kept: Mapping[str, Any]) -> str:
         ]
         rows += [["tests that this machine had to skip", f"{tests['skipped']:,}", tests]]
         rows += [
-            ["of the tests, those that give a wrong input and ask for a clear error", f"{tests['bad_inputs']:,}", tests]
+            [
+                "of the tests, wrong inputs to the library that have to get a clear error",
+                f"{tests['bad_inputs']:,}",
+                tests,
+            ]
         ]
     for module, (killed, of) in kept.get("mutants", {}).get("killed", {}).items():
         rows.append([f"faults in `lai/{module}.py` that its tests noticed", f"{killed} of {of}", kept["mutants"]])

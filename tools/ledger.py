@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from evidence.ledger import one_row
 from evidence.ledger.claims import LedgerError, Sources, counts, disagreements, judge, load_ledger, rewritten
 from evidence.ledger.views import Judgement
 from tools.files import replace_texts
@@ -44,7 +45,7 @@ def write(ledger: Path, sources: Sources) -> None:
     judgements: dict[str, Judgement] = {}
     for claim in load_ledger(ledger):
         try:
-            judgement = judge(claim, sources)
+            judgement = judge(claim, sources)._replace(row=one_row.told(claim, sources.results))
         except LedgerError:  # evidence that is not there is told by the comparison; the others are written
             continue
         judgements[claim.id] = judgement

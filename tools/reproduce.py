@@ -3,7 +3,9 @@
 A finished run (protocol, λ, α, seed) is kept under _runs/cells and not computed again, unless a setting, the data, the
 library or a version has changed. Tables share their runs. A table is written only when all of it is there; one with seeds, arms or
 epochs of your own goes to _runs/results, so that the book keeps its own.
-Give the tables first: make reproduce ARGS="strength sampling --seeds 3".
+Give the tables first: make reproduce ARGS="strength sampling --seeds 3". The comparison of Lai loss with other methods, two tables
+and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits". So is row_statistics, a minute's look at what one
+row does to BatchNorm.
 """
 
 import argparse
@@ -24,9 +26,12 @@ import pandas as pd
 import torch
 
 from evidence.data import Housing, load_housing
+from evidence.relatives import METHODS, TASKS, relatives_study
+from evidence.relatives.choices import choices, fronts
 from evidence.runs.arms import Arm, Runs, train_arms
 from evidence.runs.experiments import EXPERIMENTS, Experiment, planned, run_experiment
 from evidence.runs.protocols import PROTOCOLS
+from evidence.runs.row_statistics import row_statistics
 from evidence.runs.store import CellStore, fingerprint
 from tools.files import replace_texts, table_texts
 
@@ -34,13 +39,26 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
 CELLS = ROOT / "_runs" / "cells"
 OWN = ROOT / "_runs" / "results"
+RELATIVES, ROW = "relatives", "row_statistics"
+"""The tables that are not the paper's."""
+
+OF_TABLES = (
+    "source",
+    "split_seed",
+    "max_occupancy",
+    "protocols",
+    "lam",
+    "alpha",
+    "pretrain_epochs",
+    "epochs",
+    "device",
+)
+OF_RELATIVES = ("tasks", "methods")
+"""Options that only the paper's tables, or only the comparison, can heed."""
 
 
 def reproduce(options: argparse.Namespace) -> None:
-    """All the tables that were asked for: first their runs, each once, then the files."""
-    for name, folder in (("--cells", options.cells), ("--out", options.out)):
-        if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{name} = {str(folder)!r}: must be a folder")
+    """The paper's tables that were asked for: first their runs, each once, then the files."""
     split = options.split_seed
     data = load_housing(options.source, split_seed=split or 0, max_occupancy=options.max_occupancy)
     print(data.provenance, flush=True)
@@ -50,7 +68,7 @@ def reproduce(options: argparse.Namespace) -> None:
         return load_housing(options.source, split_seed=own, max_occupancy=options.max_occupancy)
 
     store = CellStore(options.cells.resolve())  # workers may stand elsewhere
-    chosen = [EXPERIMENTS[name] for name in options.tables]
+    chosen = [EXPERIMENTS[name] for name in options.tables if name in EXPERIMENTS]
     common: dict[str, Any] = {"seeds": options.seeds, "device": options.device, "store": store}
     plans = {
         e.name: planned(e.name, protocols=options.protocols, lams=options.lam, alpha=options.alpha) for e in chosen
@@ -124,7 +142,7 @@ def provenance(
         "arms": {p: [f"{a.name}, α = {a.alpha:g}" for a in of_protocol] for p, of_protocol in arms.items()},
         "seeds": options.seeds,
         "epochs": f"{length[0]} of MSE, then {length[1]} in each arm",
-        **environment("Dask" if options.dask is not None else "Ray" if options.ray is not None else None),
+        **environment(cluster(options)),
         "device": options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
         "cpu_seconds": {
             protocol: {
@@ -135,8 +153,69 @@ def provenance(
         },
         "peak_mb": int(cost["peak_mb"].max()),
         "wall_seconds_of_last_call": wall,
-        "tables_of_last_call": options.tables,
+        "tables_of_last_call": [name for name in options.tables if name in EXPERIMENTS],
     }
+
+
+def relatives(options: argparse.Namespace) -> None:
+    """The comparison: what each method's choices come to (relatives.csv), and all strengths over seeds (relatives_fronts.csv)."""
+    started = time.monotonic()
+    trials = relatives_study(
+        tasks=options.tasks,
+        methods=options.methods,
+        seeds=options.seeds,
+        n_jobs=options.jobs,
+        store=CellStore(options.cells.resolve()),
+        progress=True,
+    )
+    about = {
+        "command": options.command,
+        "experiment": "methods that lower slopes or errors, at equal budgets; book/relatives_protocol.md",
+        "data": {task: TASKS[task].about for task in options.tasks},
+        "seeds": options.seeds,
+        **environment(cluster(options)),
+        "wall_seconds_of_last_call": round(time.monotonic() - started),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, table in ((RELATIVES, choices(trials)), (f"{RELATIVES}_fronts", fronts(trials))):
+        texts = table_texts(options.out, name, rounded(table), about)
+        replace_texts(texts)
+        print(*texts, sep="\n", flush=True)
+
+
+def row(options: argparse.Namespace) -> None:
+    """What the crowded row does by being in BatchNorm's statistics (row_statistics.csv)."""
+
+    def of_seed(seed: int) -> Housing:
+        return load_housing("kaggle", split_seed=seed)
+
+    about = {
+        "command": options.command,
+        "experiment": "MSE networks of the protocol published, trained on all rows for 200 epochs, with two sets of exact statistics",
+        "data": of_seed(0).provenance,
+        "split_seed": "each seed its own",
+        "seeds": options.seeds,
+        **environment(cluster(options)),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts = table_texts(options.out, ROW, row_statistics(of_seed, seeds=options.seeds, n_jobs=options.jobs), about)
+    replace_texts(texts)
+    print(*texts, sep="\n", flush=True)
+
+
+def rounded(table: pd.DataFrame) -> pd.DataFrame:
+    """Errors to four digits, the rest to three: seeds differ in the second or third, and more would be size without information."""
+
+    def digits(name: str) -> int:
+        return 3 if name.startswith(("slope", "variance", "loop", "budget", "strength")) else 4
+
+    measured = table.select_dtypes("float")
+    return table.assign(**{str(c): [float(f"{v:.{digits(str(c))}g}") for v in measured[c]] for c in measured})
+
+
+def cluster(options: argparse.Namespace) -> str | None:
+    """What kind of cluster it runs on."""
+    return "Dask" if options.dask is not None else "Ray" if options.ray is not None else None
 
 
 def environment(cluster: str | None = None) -> dict[str, Any]:
@@ -247,7 +326,10 @@ def seed_range(text: str) -> list[int]:
 
 def parser() -> argparse.ArgumentParser:
     about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
-    about.add_argument("tables", nargs="*", metavar="table", help=f"of {', '.join(EXPERIMENTS)}; default all")
+    named = ", ".join(EXPERIMENTS)
+    about.add_argument(
+        "tables", nargs="*", metavar="table", help=f"of {named} (default: these), {RELATIVES} (an hour), {ROW}"
+    )
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
     about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
     about.add_argument("--max-occupancy", type=float, help="leave out rows with more people per household")
@@ -259,6 +341,8 @@ def parser() -> argparse.ArgumentParser:
     about.add_argument("--epochs", type=int, help="epochs of each arm")
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     about.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
+    about.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {RELATIVES}: {', '.join(TASKS)}")
+    about.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}; default all")
     where = about.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run on this Dask scheduler, or on a 'local' one")
     where.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster, or on a 'local' one")
@@ -284,16 +368,30 @@ def command(arguments: list[str]) -> str:
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
-    options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
+    usual = parser().parse_args([])
+    own = {name for name in ("seeds", *OF_TABLES, *OF_RELATIVES) if getattr(options, name) != getattr(usual, name)}
     if options.out is None:
-        usual = parser().parse_args([])
-        own = ("seeds", "split_seed", "max_occupancy", "protocols", "lam", "alpha", "pretrain_epochs", "epochs")
-        options.out = RESULTS if all(getattr(options, name) == getattr(usual, name) for name in own) else OWN
+        options.out = OWN if own - {"source", "device"} else RESULTS
     try:
-        if unknown := sorted(set(options.tables) - set(EXPERIMENTS)):
-            raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(EXPERIMENTS)}")
+        options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
+        known = (*EXPERIMENTS, RELATIVES, ROW)
+        if unknown := sorted(set(options.tables) - set(known)):
+            raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(known)}")
+        idle = set() if RELATIVES in options.tables else own.intersection(OF_RELATIVES)
+        idle |= set() if set(options.tables) & set(EXPERIMENTS) else own.intersection(OF_TABLES)
+        if idle:
+            raise ValueError(f"--{min(idle).replace('_', '-')}: is of no use to {', '.join(options.tables)}")
+        for flag, folder in (("--cells", options.cells), ("--out", options.out)):
+            if folder.exists() and not folder.is_dir():
+                raise ValueError(f"{flag} = {str(folder)!r}: must be a folder")
+        options.tasks, options.methods = options.tasks or list(TASKS), options.methods or list(METHODS)
         with backend(options):
-            reproduce(options)
+            if set(options.tables) & set(EXPERIMENTS):
+                reproduce(options)
+            if RELATIVES in options.tables:
+                relatives(options)
+            if ROW in options.tables:
+                row(options)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

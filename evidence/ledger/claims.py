@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import one_row
 from .queries import QUERIES
 from .views import VERDICTS, Judgement, Results, combine
 
@@ -23,7 +24,7 @@ VERSIONS = ("v1", "v2")
 """Of the paper."""
 
 _KEYS = ("id", "claim", "where", "chapter", "evidence", "rule", "seeds", "verdict", "because")
-_MAY = {"ours", "views"}
+_MAY = {"ours", "views", "row"}
 _PLACE = re.compile(r"v[12] (abstract|\d(\.\d)?|A)")
 _LINE = re.compile(r"\s*([a-z0-9]+(?:-[a-z0-9]+)*)((?: \([^)]*\)|, [^:]*)?): (.+)")
 _STARTS = ("holds", "fails", "not shown", "not seen here", "not needed", "not tested", "open", "True", "False")
@@ -99,6 +100,8 @@ class Claim:
         Whether the claim is not the paper's.
     views : str
         Where it holds and where it does not, as the evidence says (:func:`evidence.ledger.views.told`); empty if it has no views.
+    row : str
+        What one row of the data turns in the verdict (:func:`evidence.ledger.one_row.told`); empty if nothing.
     """
 
     id: str
@@ -112,6 +115,7 @@ class Claim:
     because: Mapping[str, str] = field(default_factory=dict)
     ours: bool = False
     views: str = ""
+    row: str = ""
 
     @property
     def versions(self) -> tuple[str, ...]:
@@ -122,6 +126,8 @@ class Claim:
     def reason(self) -> str:
         """Why the verdict is what it is, beginning with where the claim holds; empty if the ledger has no words for this verdict."""
         text = self.because.get(self.verdict, self.because.get("", ""))
+        if text and self.row:
+            text += f" With the row of 503 people a household {self.row}."
         return f"{self.views[0].upper()}{self.views[1:]}. {text}" if text and self.views else text
 
     @property
@@ -196,6 +202,7 @@ def _claim(entry: Mapping[str, Any]) -> Claim:
         because={verdict: _one_line(text) for verdict, text in because.items()},
         ours=bool(ours),
         views=_one_line(entry.get("views", "")),
+        row=_one_line(entry.get("row", "")),
     )
 
 
@@ -329,8 +336,8 @@ def _judge(claim: Claim, evidence: Evidence, sources: Sources) -> Judgement:
 
 
 def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
-    """Where ledger and evidence differ, one line each: verdicts, views, what a cell prints of a query, seeds, missing reasons,
-    verdicts that no claim uses."""
+    """Where ledger and evidence differ, one line each: verdicts, views, what one row turns, what a cell prints of a query, seeds,
+    missing reasons, verdicts that no claim uses."""
     found = []
     for claim in claims:
         try:
@@ -344,6 +351,8 @@ def disagreements(claims: Sequence[Claim], sources: Sources) -> list[str]:
             found.append(f"{claim.id}: the ledger has no reason for {claim.verdict!r}")
         elif judgement.views != claim.views:
             found.append(f"{claim.id}: the ledger says that it {claim.views!r}, the evidence {judgement.views!r}")
+        elif (row := one_row.told(claim, sources.results)) != claim.row:
+            found.append(f"{claim.id}: the ledger says of one row {claim.row!r}, the evidence {row!r}")
         for one in claim.queries:
             verdict, shown = _judge(claim, one, sources).verdict, _shown(claim, one, sources)
             if shown not in ("", verdict):
@@ -378,7 +387,7 @@ def counts(claims: Iterable[Claim]) -> dict[str, int]:
 
 
 def rewritten(text: str, judgements: Mapping[str, Judgement]) -> str:
-    """A ledger's text with the verdicts and views, and the seeds that tables tell, of these judgements; all else stays as it is.
+    """A ledger's text with the verdicts, views and rows, and the seeds that tables tell, of these judgements; all else stays as it is.
 
     Examples
     --------
@@ -397,7 +406,8 @@ def rewritten(text: str, judgements: Mapping[str, Judgement]) -> str:
         elif current is not None and re.match(r"  verdict:( |$)", line):
             line = f"  verdict: {current.verdict}"
             line += f"\n  views: {current.views}" if current.views else ""
-        elif current is not None and line.startswith("  views: "):
+            line += f"\n  row: {current.row}" if current.row else ""
+        elif current is not None and line.startswith(("  views: ", "  row: ")):
             continue
         elif current is not None and current.seeds is not None and re.match(r"  seeds:( |$)", line):
             line = f"  seeds: {current.seeds}"

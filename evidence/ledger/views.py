@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 
 
 class Judgement(NamedTuple):
-    """What evidence comes to: a verdict, what it rests on in words, the number of seeds if a table says it, and where the
-    claim holds and where it does not (:func:`told`)."""
+    """What evidence comes to: a verdict, what it rests on in words, the number of seeds if a table says it, where the
+    claim holds and where it does not (:func:`told`), and how far one row of the data decides (:func:`evidence.ledger.one_row.told`)."""
 
     verdict: str
     numbers: str
     seeds: int | None = None
     views: str = ""
+    row: str = ""
 
 
 class Part(NamedTuple):
@@ -85,30 +86,30 @@ class Results:
 
     folder: Path
 
-    def table(self, name: str) -> pd.DataFrame:
-        """One of them, such as "smoothness"; MissingResults if it is not there."""
-        import pandas as pd
-
+    def content(self, name: str) -> bytes:
+        """The file of a table such as "smoothness"; empty if it is not there."""
         path = self.folder / f"{name}.csv"
-        if not path.exists():
+        return path.read_bytes() if path.exists() else b""
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of them; MissingResults if it is not there."""
+        content = self.content(name)
+        if not content:
             raise MissingResults(f"{name}.csv is not among the results")
-        return pd.read_csv(path)
+        return _parsed(content)
 
 
 @dataclass(frozen=True)
 class _Reading(Results):
     """The same, and the contents of the tables that were asked for, so that an answer is kept until one of them changes."""
 
+    of: Results
     read: dict[str, str]
 
-    def table(self, name: str) -> pd.DataFrame:
-        content = self.content(name)
-        self.read[name] = sha256(content).hexdigest()
-        return _parsed(content) if content else super().table(name)
-
     def content(self, name: str) -> bytes:
-        path = self.folder / f"{name}.csv"
-        return path.read_bytes() if path.exists() else b""
+        content = self.of.content(name)
+        self.read[name] = sha256(content).hexdigest()
+        return content
 
 
 @lru_cache(maxsize=64)
@@ -133,10 +134,10 @@ def query(function: Query) -> Query:
 
     @wraps(function)
     def answer(results: Results) -> Judgement:
-        reading = _Reading(results.folder, {})
         for read, known in kept.items():
-            if all(sha256(reading.content(name)).hexdigest() == content for name, content in read):
+            if all(sha256(results.content(name)).hexdigest() == content for name, content in read):
                 return known
+        reading = _Reading(results.folder, results, {})
         try:
             judgement = function(reading)
         except MissingResults as missing:

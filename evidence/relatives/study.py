@@ -18,7 +18,7 @@ from torch import Tensor
 
 from evidence.runs.arms import check_seeds
 from evidence.runs.parallel import run_parallel
-from evidence.runs.store import CellStore
+from evidence.runs.store import CellStore, what_computes
 from lai.factor import check_choice
 from lai.schedule import LaiSchedule, check_count
 
@@ -124,7 +124,8 @@ def _piece(
 
 def _sources() -> str:
     here = Path(__file__).parent
-    return hashlib.sha256(b"".join(p.read_bytes() for p in sorted(here.glob("*.py")))).hexdigest()[:16]
+    texts = [what_computes(path.read_text(encoding="utf-8")) for path in sorted(here.glob("*.py"))]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
 class Stacked:
@@ -214,7 +215,11 @@ def _train(
     strength: Tensor,
     units: Tensor,
 ) -> Networks:
-    """Adam over ``steps`` batches, the step size falling along a cosine; a seed's networks see the same batches."""
+    """Adam over ``steps`` batches, the step size falling along a cosine; a seed's networks see the same batches.
+
+    Not :class:`lai.Sweep`, whose networks differ in λ alone: here each method has a loss of its own, and some change the layers
+    (dropout, Lipschitz projections, centralised gradients).
+    """
     x, y = data.rows["train"]
     each = data.repeats
     strength, units = strength.expand(len(seeds) * each), units.expand(len(seeds) * each, -1)

@@ -112,6 +112,30 @@ def slope_arm(slope: str, lam: float) -> str:
     return f"{slope}, λ = {lam:g}"
 
 
+def by_slope(strength: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the table "strength" that differ in their slope alone, in the form of :func:`compare_slopes`.
+
+    Its protocols "published" and "corrected" are one network, with the summed slope and with each sample's own; their MSE arms are
+    the same runs. At the λ of ``PAPER_LAMS``.
+
+    Examples
+    --------
+    >>> runs = [("published", None), ("published", 0.1), ("corrected", None), ("corrected", 0.1), ("sound", 0.1)]
+    >>> table = pd.DataFrame(runs, columns=["protocol", "lam"]).assign(seed=0, rmse=0.7, variance=0.8, rms_k=1.0)
+    >>> by_slope(table)["arm"].tolist()
+    ['MSE', 'summed, λ = 0.1', 'own, λ = 0.1']
+    """
+    slopes = {"published": "summed", "corrected": "own"}
+    plain = strength["lam"].isna()
+    wanted = (plain & (strength["protocol"] == "published")) | (
+        strength["protocol"].isin(slopes) & strength["lam"].isin(PAPER_LAMS)
+    )
+    kept = strength[wanted]
+    slope = kept["protocol"].map(slopes).mask(kept["lam"].isna(), "none")
+    arm = ["MSE" if s == "none" else slope_arm(s, lam) for s, lam in zip(slope, kept["lam"], strict=True)]
+    return kept.assign(slope=slope, arm=arm)[["slope", "lam", "arm", "seed", "rmse", "variance", "rms_k"]]
+
+
 def _one_seed(
     data: Housing,
     arms: Sequence[tuple[str, float]],

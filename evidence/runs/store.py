@@ -90,12 +90,12 @@ def fingerprint() -> dict[str, str]:
     digest = hashlib.sha256()
     root = Path(__file__).resolve().parents[2]
     for name in IN_RESULTS:
-        digest.update(_what_computes((root / name).read_text(encoding="utf-8")).encode())
+        digest.update(what_computes((root / name).read_text(encoding="utf-8")).encode())
     others = {name: version(name).split("+")[0] for name in ("torch", "numpy")}
     return {**others, "lai": digest.hexdigest()[:16]}
 
 
-def _what_computes(source: str) -> str:
+def what_computes(source: str) -> str:
     """A module without its comments, docstrings and layout, which change no result."""
     tree = ast.parse(source)
     for node in ast.walk(tree):

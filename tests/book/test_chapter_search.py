@@ -10,7 +10,7 @@ from evidence.data import KAGGLE_SHA256
 from evidence.ledger.paper import V2_SMOOTHNESS
 from evidence.runs.protocols import PROTOCOLS
 from evidence.search.recipes import RECIPES, VARIANTS
-from evidence.search.reports import rank_variants
+from evidence.search.reports import NEAR, rank_variants
 from evidence.search.run import chosen_of, finalists_of
 
 CHAPTER = "74_protocol_search"
@@ -111,6 +111,13 @@ def test_search_lai_turns_when_a_reading_has_the_papers_figures() -> None:
     assert unsure[0] == "search-lai: not shown"
     none = {name: t.assign(rises="no", falls="no", **{"v2-loss-rises": "fails"}) for name, t in with_paper(0.0).items()}
     assert verdict("verdict-lai", readings=none)[0] == "search-lai: fails"
+
+
+def test_published_is_near_in_the_papers_likely_reading_alone() -> None:
+    """Page: near with running statistics after the last step, and with exact ones just too far off."""
+    glued = kept_run().glued
+    assert glued["sr-ten-running"] <= NEAR < glued["sr-ten-recomputed"] < 1.5 * NEAR
+    assert min(glued[f"sr-others-{key}"] for key in ("ten", "short", "tanh")) > 0.75 > glued["sr-others-layer"]
 
 
 def test_search_own_slope_turns_when_it_is_gentle() -> None:

@@ -115,7 +115,7 @@ def test_what_other_bounds_would_give_is_told() -> None:
     said = at_bounds(
         lambda bound: Judgement("holds" if bound > 0.03 else "fails", f"{bound}.", 10, "here"), 0.04, "RMSE"
     )
-    assert said[:1] + said[2:] == ("holds", 10, "here")
+    assert (said.verdict, said.seeds, said.views) == ("holds", 10, "here")
     assert said.numbers == "0.04. With another bound on the RMSE than 4 %: at 2 % fails, at 8 % holds."
 
 

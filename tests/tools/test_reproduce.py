@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -160,15 +161,60 @@ def test_the_command_in_provenance_leaves_out_folders_and_machines(given: list[s
         (["--epochs", "5"], reproduce.OWN),
         (["--protocols", "sound"], reproduce.OWN),
         (["--seeds", "3", "--out", "elsewhere"], Path("elsewhere")),
+        (["relatives"], reproduce.RESULTS),
+        (["relatives", "--tasks", "digits"], reproduce.OWN),
+        (["relatives", "--methods", "Lai"], reproduce.OWN),
     ],
 )
 def test_only_the_books_own_tables_go_to_the_book(
     given: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Path] = []
-    monkeypatch.setattr(reproduce, "reproduce", lambda options: found.append(options.out))
+    for made in ("reproduce", "relatives"):
+        monkeypatch.setattr(reproduce, made, lambda options: found.append(options.out))
     reproduce.main(given)
     assert found == [folder]
+
+
+@pytest.fixture
+def short_relatives(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The comparison in three steps of training."""
+    monkeypatch.setattr(reproduce, "relatives_study", partial(reproduce.relatives_study, steps=3))
+    return ["relatives", "--tasks", "friedman 200", "--methods", "MSE", "Lai", "--seeds", "2"]
+
+
+def test_the_comparison_is_a_table_like_the_others(tmp_path: Path, short_relatives: list[str]) -> None:
+    """And goes on where it was."""
+    places = ["--jobs", "1", "--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]
+    reproduce.main([*short_relatives, *places])
+    first, pieces = texts(tmp_path / "out"), kept(tmp_path / "cells")
+    assert set(first) == {f"relatives{end}" for end in (".csv", ".json", "_fronts.csv", "_fronts.json")}
+    about = json.loads(first["relatives.json"])
+    assert about["command"] == "make reproduce ARGS=\"relatives --tasks 'friedman 200' --methods MSE Lai --seeds 2\""
+    assert about["seeds"] == [0, 1] and list(about["data"]) == ["friedman 200"] and str(tmp_path) not in str(first)
+    table = pd.read_csv(tmp_path / "out" / "relatives.csv")
+    assert set(table["method"]) == {"MSE", "Lai"} and set(table["seed"]) == {0, 1}
+    reproduce.main([*short_relatives, *places])
+    assert texts(tmp_path / "out") == first and kept(tmp_path / "cells") == pieces
+
+
+def test_the_row_in_the_statistics_is_a_table_too(
+    tmp_path: Path, few: Housing, on_few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reproduce, "row_statistics", partial(reproduce.row_statistics, epochs=1))
+    reproduce.main(["row_statistics", "--seeds", "2", "--jobs", "1", "--out", str(tmp_path)])
+    assert len(pd.read_csv(tmp_path / "row_statistics.csv")) == 4
+    about = json.loads((tmp_path / "row_statistics.json").read_text())
+    assert about["command"] == 'make reproduce ARGS="row_statistics --seeds 2"' and about["seeds"] == [0, 1]
+
+
+def test_both_kinds_of_table_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(reproduce, "reproduce", lambda options: made.append("the paper's"))
+    monkeypatch.setattr(reproduce, "relatives", lambda options: made.append("relatives"))
+    reproduce.main(["strength", "relatives"])
+    reproduce.main(["strength"])
+    assert made == ["the paper's", "relatives", "the paper's"]
 
 
 # --- errors ---------------------------------------------------------------------------------------------------
@@ -210,6 +256,10 @@ def fails(arguments: list[str], capsys: pytest.CaptureFixture) -> str:
         (["--dask", "local", "--ray", "local"], "--ray: not allowed with argument --dask"),
         (["--cells", __file__], "test_reproduce.py': must be a folder"),
         (["--out", __file__], "test_reproduce.py': must be a folder"),
+        (["relatives", "row_statistics", "--alpha", "1"], "error: --alpha: is of no use to relatives, row_statistics"),
+        (["relatives", "--lam", "0.1"], "error: --lam: is of no use to relatives"),
+        (["lists", "--tasks", "digits"], "error: --tasks: is of no use to lists"),
+        (["relatives", "--tasks", "abacus"], "--tasks: invalid choice: 'abacus'"),
         (["--sead", "2"], "unrecognized arguments: --sead"),
         (["--seed", "2"], "unrecognized arguments: --seed"),
     ],
@@ -467,6 +517,16 @@ def test_two_dask_workers_give_the_same_bits(
     for one, two in zip(alone[:2], spread[:2], strict=True):
         pd.testing.assert_frame_equal(one, two, check_exact=True)
     assert (spread.cost["peak_mb"] > 0).all() and len(spread.cost) == len(alone.cost)
+
+
+@pytest.mark.long
+def test_the_comparison_on_a_cluster(cluster: LocalCluster, short_relatives: list[str], tmp_path: Path) -> None:
+    for name, more in (("here", ["--jobs", "1"]), ("dask", ["--dask", cluster.scheduler_address])):
+        places = ["--cells", str(tmp_path / name / "cells"), "--out", str(tmp_path / name / "out")]
+        reproduce.main([*short_relatives, *more, *places])
+    here, there = (texts(tmp_path / name / "out") for name in ("here", "dask"))
+    assert all(here[name] == there[name] for name in here if name.endswith(".csv"))
+    assert json.loads(there["relatives.json"])["hardware"].startswith("a Dask cluster")
 
 
 def test_ray_gives_the_same_bits(tmp_path: Path) -> None:

@@ -1,0 +1,184 @@
+"""What one row of the data does to the tables and to the ledger: the same runs with it and without it.
+
+One of the paper's rows has 503 people a household, the next has 41. Tables whose runs never saw it stand beside the book's own,
+under the same names with an ending: of the same seeds and splits, less the row (``LEFT_OUT``), and of seeds whose splits
+hold it out (``HELD_OUT``). They have fewer protocols or seeds, so each is compared with as many of the book's own runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from .queries import QUERIES
+from .stats import paired, student_mean
+from .tables import runs_of
+from .views import Judgement, MissingResults, Results, combine
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .claims import Claim
+
+LEFT_OUT, HELD_OUT = "occupancy100", "heldout"
+
+FEWEST = 5
+"""Seeds that a table needs to have a say in a verdict: with fewer the ledger's intervals exclude zero too often
+(:func:`evidence.ledger.stats.bootstrap_mean`)."""
+
+
+@dataclass(frozen=True)
+class Without(Results):
+    """Tables of runs that did not train on the row.
+
+    Attributes
+    ----------
+    ending : LEFT_OUT or HELD_OUT
+    least : int
+        Tables with fewer seeds count as not there.
+    """
+
+    ending: str = LEFT_OUT
+    least: int = 1
+
+    def content(self, name: str) -> bytes:
+        content = super().content(f"{name}_{self.ending}")
+        return content if content and _seeds(content) >= self.least else b""
+
+
+@dataclass(frozen=True)
+class With(Without):
+    """The book's own runs of the same protocols and arms, and of the same seeds where they share any."""
+
+    def content(self, name: str) -> bytes:
+        own, others = Results(self.folder).content(name), super().content(name)
+        return _matched(own, others) if own and others else b""
+
+
+@lru_cache(maxsize=16)
+def _seeds(content: bytes) -> int:
+    import pandas as pd
+
+    return int(pd.read_csv(BytesIO(content))["seed"].nunique())
+
+
+@lru_cache(maxsize=16)
+def _matched(own: bytes, others: bytes) -> bytes:
+    import pandas as pd
+
+    table, wanted = (pd.read_csv(BytesIO(content)) for content in (own, others))
+    key = ["protocol", "arm", "seed"] if set(table["seed"]) & set(wanted["seed"]) else ["protocol", "arm"]
+    kept = table.merge(wanted[key].drop_duplicates(), on=key)  # keeps the table's order
+    return kept.to_csv(index=False).encode()
+
+
+class Effect(NamedTuple):
+    """One thing that a table says: by what share of the other's a measure of one arm differs from that of another.
+
+    ``arm`` is one for each protocol.
+    """
+
+    table: str
+    about: str
+    metric: str
+    arm: Mapping[str, str]
+    control: str = "MSE"
+
+    def of(self, table: pd.DataFrame, protocol: str) -> pd.Series:
+        """The effect in one protocol's runs, by seed."""
+        runs = runs_of(table, protocol)
+        change = paired(runs, self.metric, self.arm[protocol], self.control)
+        base = runs[runs["arm"] == self.control].set_index("seed")[self.metric].sort_index()
+        return change / base
+
+
+def _both(arm: str) -> dict[str, str]:
+    return dict.fromkeys(("published", "sound"), arm)
+
+
+_FEW, _ALL = "λ = 0.0001, α = 0.01", "λ = 0.001, α = 1"
+_LISTS = {"published": "λ = 0.1, λ₈ = 0.0001, α = 0.1", "sound": "λ = 1, λ₈ = 0.001, α = 0.1"}
+
+EFFECTS = (
+    Effect("strength", "RMSE, λ = 0.001", "rmse", _both("λ = 0.001")),
+    Effect("sampling", f"RMSE, {_FEW} against {_ALL}", "rmse", _both(_FEW), _ALL),
+    Effect("smoothness", "RMSE, λ = 0.001", "rmse", _both("λ = 0.001")),
+    Effect("smoothness", "slope, λ = 0.001", "rms_k", _both("λ = 0.001")),
+    Effect("sensitivity", "sensitivity to X₈, λ₈ = 0.001", "s_8", _both("λ = 0.1, λ₈ = 0.001")),
+    Effect("lists", "sensitivity to X₈, the smallest λ₈", "s_8", _LISTS),
+)
+"""What stands for each table."""
+
+
+def effects(folder: Path) -> pd.DataFrame:
+    """``EFFECTS`` with the row and without it, and how they differ.
+
+    Parameters
+    ----------
+    folder : path
+        Of the book's tables and those with the ending ``LEFT_OUT``; a table that has none is left out.
+
+    Returns
+    -------
+    DataFrame
+        Index ``table``, ``effect``, ``protocol``; columns ``seeds``, and ``mean``, ``low`` and ``high`` (95 %, Student's, as seeds are few) of each of
+        ``with``, ``without`` and ``difference`` (without less with, paired by seed and split), as a second level.
+    """
+    import pandas as pd
+
+    rows = {}
+    for effect in EFFECTS:
+        try:
+            trained, left = (kind(folder).table(effect.table) for kind in (With, Without))
+        except MissingResults:
+            continue
+        for protocol in effect.arm:
+            one, two = effect.of(trained, protocol), effect.of(left, protocol)
+            row: dict[tuple[str, str], float] = {("seeds", ""): len(two)}
+            for name, sample in (("with", one), ("without", two), ("difference", two - one)):
+                row |= {(name, part): value for part, value in student_mean(sample.to_numpy())._asdict().items()}
+            rows[effect.table, effect.about, protocol] = row
+    found = pd.DataFrame(rows).T
+    found.index.names = ["table", "effect", "protocol"]
+    return found
+
+
+class Flip(NamedTuple):
+    """What a claim's queries say of the same runs with the row and without it."""
+
+    trained: Judgement
+    without: Judgement
+
+    @property
+    def flips(self) -> bool:
+        return self.trained.verdict != self.without.verdict
+
+
+def judged(claim: Claim, folder: Path, ending: str = LEFT_OUT) -> Flip | None:
+    """The claim's queries on the runs with the row and without it; None if one of them cannot be asked, or chance has no say in it."""
+    if claim.seeds is None or not claim.queries:
+        return None
+    sides = []
+    for results in (With(folder, ending, FEWEST), Without(folder, ending, FEWEST)):
+        found = [QUERIES[one.name](results) for one in claim.queries]
+        if any(one.verdict == "not tested" for one in found):
+            return None
+        views = found[0].views if len(found) == 1 else ""
+        sides.append(Judgement(combine(one.verdict for one in found), "", found[0].seeds, views))
+    return Flip(*sides)
+
+
+def told(claim: Claim, folder: Path) -> str:
+    """In words what the row turns in the verdict on a claim; empty if nothing."""
+    parts = []
+    for ending, where in ((LEFT_OUT, "left out"), (HELD_OUT, "held out")):
+        found = judged(claim, folder, ending)
+        if found is not None and found.flips:
+            parts.append(
+                f"{where} it is “{found.without.verdict}”, where as many runs with it give “{found.trained.verdict}”"
+            )
+    return "; ".join(parts)

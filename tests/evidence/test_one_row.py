@@ -1,0 +1,125 @@
+"""The same runs with one row of the data and without it: which are compared, how effects differ, which verdicts turn."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from few_rows import few_rows
+from ledger_tables import falling, flat, rising, table
+
+from evidence.ledger import one_row
+from evidence.ledger.claims import Claim, LedgerError, load_ledger, rewritten
+from evidence.ledger.one_row import HELD_OUT, LEFT_OUT, With, Without
+from evidence.ledger.views import Judgement, MissingResults
+from evidence.runs.arms import MSE, Cell, train_cells
+from evidence.runs.row_statistics import row_statistics
+from lai import rmse, set_exact_statistics
+
+LEDGER = Path(__file__).parents[2] / "book" / "claims.yml"
+
+
+@pytest.fixture(scope="module")
+def claim() -> Claim:
+    return next(one for one in load_ledger(LEDGER) if one.id == "v2-loss-rises")
+
+
+def put(folder: Path, **tables: pd.DataFrame) -> None:
+    for name, frame in tables.items():
+        frame.to_csv(folder / f"{name}.csv", index=False)
+
+
+def test_as_many_runs_of_the_same_kind_are_compared(tmp_path: Path) -> None:
+    own = table(rising, falling)
+    few = own[own["protocol"].eq("sound") & own["seed"].lt(4) & own["arm"].ne("λ = 0.1")]
+    elsewhere = own[own["protocol"].eq("sound")].assign(seed=lambda t: t["seed"] + 100)
+    put(tmp_path, smoothness=own, smoothness_occupancy100=few.assign(rmse=9.0), smoothness_heldout=elsewhere)
+    with_row, without = With(tmp_path).table("smoothness"), Without(tmp_path).table("smoothness")
+    assert (without["rmse"] == 9).all()
+    key = ["protocol", "arm", "seed"]
+    assert with_row[key].to_numpy().tolist() == few[key].to_numpy().tolist()
+    assert with_row["rmse"].to_numpy() == pytest.approx(few["rmse"].to_numpy())
+    others = With(tmp_path, HELD_OUT).table("smoothness")  # no seed in common: all of the protocol's
+    assert set(others["protocol"]) == {"sound"} and set(others["seed"]) == set(range(10))
+    for results in (With(tmp_path), Without(tmp_path)):
+        with pytest.raises(MissingResults):
+            results.table("strength")
+
+
+def test_an_effect_is_a_share_and_its_difference_is_paired(tmp_path: Path) -> None:
+    own = table(rising, falling, protocols=("published", "sound"))
+    moved = own.copy()
+    smallest = moved["arm"].eq("λ = 0.001")
+    control = moved.loc[moved["arm"].eq("MSE"), ["protocol", "seed", "rmse"]].rename(columns={"rmse": "mse"})
+    moved.loc[smallest, "rmse"] += 0.1 * moved[smallest].merge(control, on=["protocol", "seed"])["mse"].to_numpy()
+    put(tmp_path, smoothness=own, smoothness_occupancy100=moved)
+    found = one_row.effects(tmp_path)
+    assert set(found.index.get_level_values("table")) == {"smoothness"} and (found["seeds", ""] == 10).all()
+    error = found.xs("RMSE, λ = 0.001", level="effect")
+    shares = [rising(0.001) / rising(None) - 1] * 2
+    assert error["with", "mean"].to_numpy() == pytest.approx(shares, abs=2e-3)
+    assert error["difference"].to_numpy() == pytest.approx(np.full((2, 3), 0.1))  # every seed by the same share
+    slope = found.xs("slope, λ = 0.001", level="effect")
+    assert (slope["difference"].to_numpy() == 0).all()
+
+
+def test_a_verdict_that_turns_is_told(tmp_path: Path, claim: Claim) -> None:
+    own = table(rising, falling)
+    put(tmp_path, smoothness=own)
+    assert one_row.judged(claim, tmp_path) is None and one_row.told(claim, tmp_path) == ""
+    put(tmp_path, smoothness_occupancy100=own)
+    same = one_row.judged(claim, tmp_path)
+    assert same is not None and not same.flips and one_row.told(claim, tmp_path) == ""
+    put(tmp_path, smoothness_occupancy100=table(lambda lam: -rising(lam), falling))
+    turned = one_row.judged(claim, tmp_path)
+    assert turned is not None and turned.flips
+    assert (turned.trained.verdict, turned.without.verdict) == ("holds", "fails")
+    assert one_row.told(claim, tmp_path) == "left out it is “fails”, where as many runs with it give “holds”"
+    put(tmp_path, smoothness_heldout=table(flat, falling, noise=0.01).assign(seed=lambda t: t["seed"] + 100))
+    assert "; held out it is “not shown”, where as many" in one_row.told(claim, tmp_path)
+
+
+def test_too_few_seeds_have_no_say(tmp_path: Path, claim: Claim) -> None:
+    few = table(lambda lam: -rising(lam), falling)
+    put(tmp_path, smoothness=table(rising, falling), smoothness_occupancy100=few[few["seed"] < 4])
+    assert one_row.judged(claim, tmp_path) is None
+    put(tmp_path, smoothness_occupancy100=few[few["seed"] < 5])
+    assert one_row.told(claim, tmp_path)
+
+
+def test_one_network_is_read_with_the_row_in_its_statistics_and_without() -> None:
+    few = few_rows()
+    x = few.train.x.clone()
+    x[7, few.feature_names.index("AveOccup")] = 500.0
+    crowded = dataclasses.replace(few, train=few.train._replace(x=x))
+    found = row_statistics(lambda seed: crowded, seeds=[0, 1], epochs=2)
+    errors = found.pivot(index="seed", columns="statistics", values="rmse")
+    assert (errors["all rows"] != errors["all but the crowded"]).all()
+    for cell, model, *_ in train_cells(crowded, [Cell("published", MSE, seed, 0, 2) for seed in (0, 1)]):
+        own = errors.loc[cell.seed]
+        assert rmse(model, *few.val) == pytest.approx(own["all rows"])
+        set_exact_statistics(model, torch.cat([x[:7], x[8:]]))
+        assert rmse(model, *few.val) == pytest.approx(own["all but the crowded"], rel=1e-5)
+    same = row_statistics(lambda seed: few, seeds=[0], epochs=1)
+    assert same["rmse"].nunique() == same["variance"].nunique() == 1
+
+
+def test_where_chance_has_no_say_there_is_nothing_to_ask(tmp_path: Path, claim: Claim) -> None:
+    put(tmp_path, smoothness=table(rising, falling), smoothness_occupancy100=table(flat, falling))
+    assert one_row.judged(dataclasses.replace(claim, seeds=None), tmp_path, LEFT_OUT) is None
+
+
+def test_the_ledger_keeps_what_turns_and_says_it(tmp_path: Path) -> None:
+    file, text = tmp_path / "claims.yml", LEDGER.read_text()
+    words = "left out it is “fails”, where as many runs with it give “holds”"
+    file.write_text(rewritten(text, {"trade": Judgement("holds", "", 10, "", words)}))
+    (trade,) = (one for one in load_ledger(file) if one.id == "trade")
+    assert trade.row == words and trade.reason.endswith(f" With the row of 503 people a household {words}.")
+    file.write_text(rewritten(file.read_text(), {"trade": Judgement("holds", "", 10)}))
+    (trade,) = (one for one in load_ledger(file) if one.id == "trade")
+    assert trade.row == "" and "503" not in trade.reason
+    file.write_text(text.replace("  verdict: holds\n", "  verdict: holds\n  rows: many\n", 1))
+    with pytest.raises(LedgerError, match="rows"):
+        load_ledger(file)
