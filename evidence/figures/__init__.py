@@ -12,6 +12,7 @@ from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
 from .exchange import exchanges
 from .experiments import paired_dots, swing, trade_off, validation_curves
+from .explorer import explorer_data, paper_changes, sweep_changes, sweep_panels
 from .geometry import branches, triangle, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
@@ -33,6 +34,7 @@ __all__ = [
     "compact_table",
     "descents",
     "exchanges",
+    "explorer_data",
     "factor_contours",
     "factor_curve",
     "fitted",
@@ -51,6 +53,7 @@ __all__ = [
     "outputs_against",
     "outputs_by_arm",
     "paired_dots",
+    "paper_changes",
     "plane",
     "plane_contours",
     "price_of_calm",
@@ -63,6 +66,8 @@ __all__ = [
     "shrinkage",
     "slopes_by_feature",
     "sum_and_product",
+    "sweep_changes",
+    "sweep_panels",
     "swing",
     "switching",
     "tangents",
