@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from evidence import figures
 from evidence.data import KAGGLE_SHA256
+from evidence.ledger.one_row import With, Without, effects
 from evidence.ledger.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES, Results
 from evidence.ledger.stats import bootstrap_mean, paired
@@ -132,3 +133,24 @@ def test_labels_of_the_trade_off_cover_no_mean_no_legend_and_not_each_other(
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     assert not any(box.contains(x, y) for box in boxes for x, y in np.concatenate(marks))
     assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+
+
+def test_what_the_page_says_of_one_row() -> None:
+    """Page: read without the row, networks that trained on it have less error, more variance and less spread, so that effects come out."""
+    read = pd.read_csv(RESULTS / "row_statistics.csv").pivot(index="seed", columns="statistics")
+    gain = read["rmse"]["all rows"] - read["rmse"]["all but the crowded"]
+    assert len(read) == 10 and bootstrap_mean(gain.to_numpy()).low > 0
+    wider = read["variance"]["all but the crowded"] - read["variance"]["all rows"]
+    assert bootstrap_mean(wider.to_numpy()).low > 0
+    assert read["rmse"]["all but the crowded"].std() < 0.75 * read["rmse"]["all rows"].std()
+    changes = effects(RESULTS)
+    published, sound = (changes.xs(name, level="protocol") for name in ("published", "sound"))
+    error = ("smoothness", "RMSE, λ = 0.001")
+    assert published.loc[error, ("with", "low")] < 0 < published.loc[error, ("without", "low")]
+    assert published.loc[error, ("difference", "low")] > 0
+    assert sound.loc[error, ("difference", "low")] < 0 < sound.loc[error, ("difference", "high")]
+    mse = {
+        kind: kind(RESULTS).table("smoothness").query("protocol == 'published' and arm == 'MSE'")["rmse"]
+        for kind in (With, Without)
+    }
+    assert mse[Without].mean() < mse[With].mean() and mse[Without].std() < mse[With].std() / 2
