@@ -136,9 +136,9 @@ def _frozen(norms: list[_BatchNorm]) -> Iterator[None]:
 def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192) -> None:
     r"""Give BatchNorm the mean and variance that its inputs have over all of ``x``, layer by layer.
 
-    Running statistics are an average over the last few batches, and jitter with them. An average of the statistics of
-    batches (``torch.optim.swa_utils.update_bn``) does not jitter, but where the data have heavy tails it is far from the
-    statistics of the whole. Afterwards eval mode gives what training mode gives with all of ``x`` as one batch.
+    Running statistics jitter with the last few batches; the average over batches (``torch.optim.swa_utils.update_bn``) does
+    not, but where the data have heavy tails it is far from the whole. Afterwards eval mode gives what training mode gives
+    with all of ``x`` as one batch.
 
     Parameters
     ----------

@@ -97,11 +97,9 @@ def _slopes(
         kinds = ", ".join(type(x).__name__ for x in xs)
         raise TypeError(f"output and inputs must be tensors, not {type(output).__name__} and {kinds}")
     for x in xs:
-        if x.ndim == 0 or output.ndim == 0 or output.shape[0] != x.shape[0]:
-            raise ValueError(
-                f"output has shape {tuple(output.shape)} and inputs {tuple(x.shape)}: "
-                "both must begin with the same batch size N"
-            )
+        if x.ndim == 0 or output.shape[:1] != x.shape[:1]:
+            shapes = f"output has shape {tuple(output.shape)} and inputs {tuple(x.shape)}"
+            raise ValueError(f"{shapes}: both must begin with the same batch size N")
         if not x.requires_grad:
             raise ValueError(
                 "inputs.requires_grad is False: call inputs.requires_grad_() before the model, "
@@ -119,7 +117,7 @@ def _slopes(
         refuse_wrappers(output, xs)
 
     def pull(ones: Tensor) -> list[Tensor]:
-        ones.requires_grad_(create_graph)
+        ones.requires_grad_(create_graph and look)  # for the search alone: a gradient by them costs a pass
         grads: Iterable[Tensor | None] = [None] * len(xs)
         # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
         if output.requires_grad:
@@ -202,14 +200,12 @@ def value_and_input_gradient(
     Returns
     -------
     output, grad : Tensor, Tensor
-        Shapes as in :func:`input_gradient`.
+        Shapes, units and errors as in :func:`input_gradient`.
 
     Raises
     ------
     ValueError, TypeError
         For a ``wrt`` that is missing among several floating-point tensors, is not there or has no slope.
-    ValueError, RuntimeError, FloatingPointError
-        As :func:`input_gradient`.
 
     Examples
     --------
@@ -312,9 +308,9 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     The Lai loss needs each sample's own slope. A model whose samples mix, such as one with BatchNorm in
     training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
 
-    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the model's present mode. A
-    Module is given the first 16 samples only, any other callable all of them, as it may hold tensors that belong
-    to them. A Module's buffers, the random state and ``.grad`` are left as they were.
+    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the
+    model's present mode. A Module is given the first 16 samples only, any other callable all of them, as it may hold
+    tensors that belong to them. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters
     ----------
@@ -329,7 +325,7 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     ValueError
         If there are fewer than two samples to compare, or a slope is not finite.
 
-    Source: ours; the paper does not mention it. The chapter on coupled samples shows what it does to λ.
+    Source: ours; the paper does not mention it.
 
     Examples
     --------
@@ -396,10 +392,13 @@ def unchanged(model: object) -> Iterator[None]:
     """Put buffers (running statistics) and random state back afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     before = [(m, n, b, b.detach().clone()) for m in modules for n, b in m._buffers.items() if b is not None]
-    cuda = {t.device for _, _, t, _ in before} | {
-        p.device for m in modules for p in m._parameters.values() if p is not None
+    cuda = {
+        t.device
+        for m in modules
+        for t in (*m._parameters.values(), *m._buffers.values())
+        if t is not None and t.is_cuda
     }
-    with torch.random.fork_rng(devices=[d for d in cuda if d.type == "cuda"]):
+    with torch.random.fork_rng(devices=cuda):
         try:
             yield
         finally:

@@ -253,9 +253,9 @@ class LaiLoss(nn.Module):
     r"""The Lai loss as a module; options and errors as in :func:`lai.lai_loss`.
 
     ``lam`` is a buffer: it moves with ``.to(device)`` and is saved in the state dict, whose λ takes the place of the
-    constructor's. It keeps float64 when the module is cast, since λ = 1e-8 is zero in float16, and is float32 on a
-    device without float64. Whether it is positive, finite and within the precision is checked when it is loaded, and in
-    ``forward`` once after each change in place, not at every step, where a GPU would be waited for.
+    constructor's. It stays float64 when the module is cast (λ = 1e-8 is zero in float16), or float32 on a device without.
+    It is checked when it is loaded, and in ``forward`` once after each change in place, not at every step, where a GPU
+    would be waited for.
 
     Shape: ``input``, ``target``, ``grad`` and ``weight`` as in :func:`lai.lai_loss`.
 
@@ -393,9 +393,9 @@ def directional_losses(
 ) -> Tensor:
     r"""The Lai loss of every sample in every direction, before any norm combines the directions.
 
-    Row i is the vector of section 3.2, whose norm is what :func:`lai.lai_loss` returns for sample i. For training on
-    one number use that function: it keeps the error outside the norm, whose gradient at a row of zeros is not
-    defined. This one is for looking at the directions, and for optimising the d means ``.mean(0)`` as a vector.
+    Row i is the vector of section 3.2, whose norm is what :func:`lai.lai_loss` returns for sample i. This is for looking
+    at the directions, and for optimising the d means ``.mean(0)`` as a vector; for training on one number that function
+    keeps the error outside the norm, whose gradient at a row of zeros is not defined.
 
     Parameters
     ----------
@@ -405,12 +405,7 @@ def directional_losses(
     Returns
     -------
     Tensor (N, d), or (N, M, d) for M outputs
-        In the units of the error; d is the number of features. float32 for half-precision arguments.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As :func:`lai.lai_loss`.
+        In the units of the error; d is the number of features. dtype and errors as in :func:`lai.lai_loss`.
 
     Source: paper, section 3.2, "a vector comprised of individual losses along each direction".
 

@@ -29,13 +29,12 @@ def curvature_penalty(
     r"""The squared second derivatives of every sample's output by that sample's input.
 
     With :math:`H_i` the matrix of second derivatives at sample i, the penalty is :math:`\lVert H_i\rVert_F^2`, the sum
-    of the squares of its entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes one
-    backward pass through the slope for each input. "hutchinson" takes ``n_probes`` passes whatever the number of
-    inputs: for a vector v of independent random signs the mean of :math:`\lVert H_i v\rVert^2` is
-    :math:`\lVert H_i\rVert_F^2`, so the estimate and its gradients are right on average.
+    of its squared entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes a backward pass
+    through the slope for each input, "hutchinson" ``n_probes`` of them: for a vector v of independent random signs the
+    mean of :math:`\lVert H_i v\rVert^2` is :math:`\lVert H_i\rVert_F^2`, so it is right on average, gradients too.
 
-    Samples must not mix, as for :func:`lai.input_gradient`. A model made of straight pieces (ReLU) has second
-    derivatives of zero wherever they exist: its penalty is zero, and its kinks are not seen.
+    Samples must not mix, as for :func:`lai.input_gradient`. Of straight pieces (ReLU) the penalty is zero: it does not
+    see their kinks.
 
     Parameters
     ----------

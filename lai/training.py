@@ -68,12 +68,11 @@ def fit(
         criterion it selects nothing.
     epochs, batch_size : int
     lr : float
-        The step size, of Adam or of all parameter groups of ``optimizer``, which keep their own where there is none.
+        Of Adam, or of all groups of ``optimizer``, which keep their own where there is none.
     seed : int
         Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
         Arms trained with one seed see identical batches, whatever their loss.
-    device : "auto", "cpu", "cuda" or a torch device
-        "auto" is CUDA where there is one.
+    device : "auto" (CUDA where there is one), "cpu", "cuda" or a torch device
     progress
         Show a progress bar (needs tqdm).
     drop_last
@@ -107,10 +106,9 @@ def fit(
         largest \|k\|.
     RuntimeError
         If samples are not independent, or the model cannot be differentiated twice (:func:`lai.input_gradient`).
-    ModuleNotFoundError
-        For a progress bar without tqdm.
-    ValueError, TypeError
-        For shapes or options that make no sense, or a model of which no parameter would be trained; before anything is.
+    ValueError, TypeError, ModuleNotFoundError
+        For shapes or options that make no sense, a model of which no parameter would be trained, or a bar without tqdm;
+        before anything is.
 
     Source: paper, section 5 and section 6.1; optimiser settings are the caller's, as the paper states none.
 

@@ -113,7 +113,7 @@ def test_two_processes_have_the_gradients_of_one_or_are_refused() -> None:
 # --- compiled ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["model", "step", "features"])
+@pytest.mark.parametrize("how", ["features", "step"])
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.long)])
 def test_compiled_in_one_graph_equals_eager(how: str, backend: str) -> None:
     x, y = sample()

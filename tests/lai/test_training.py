@@ -160,7 +160,7 @@ def test_lower_lam_flattens_the_model() -> None:
     slopes = []
     for lam in (10.0, 1e-1, 1e-3):
         m = model()
-        lai.fit(m, (x, y), criterion=lai.LaiLoss(lam), epochs=40, **OPTIONS | {"lr": 0.02})
+        lai.fit(m, (x, y), criterion=lai.LaiLoss(lam), epochs=60, **OPTIONS | {"lr": 0.02, "batch_size": 200})
         slopes.append(lai.value_and_input_gradient(m, x)[1].square().mean().sqrt().item())
     assert slopes[0] > 1.3 * slopes[1] > 1.3 * 1.3 * slopes[2]
 
