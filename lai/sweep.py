@@ -206,7 +206,12 @@ class Sweep:
                 "use drop_last=True or another size"
             )
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        self._rehearse(losses.whole, (x, y), held_out, lam, takers, slope)
+        self._rehearse(
+            Part(losses.whole, (x[: sizes[0]], y[: sizes[0]], lam), (False, False, True), takers),
+            (x, y),
+            held_out,
+            slope,
+        )
         self._ways = []
         share = 0.0 if not takers.numel() else 1.0 if schedule is None else schedule.alpha
         steps = epochs * len(sizes)
@@ -272,14 +277,14 @@ class Sweep:
         lam = torch.stack(values) if values else torch.zeros(0)
         return lam.to(self.device), takers.to(self.device), rest.to(self.device)
 
-    def _rehearse(self, lai: Objective, train: Any, val: Any, lam: Tensor, takers: Tensor, slope: Slope) -> None:
-        """What cannot work fails before any weight moves."""
-        model, (x, y) = self.models()[0], train
+    def _rehearse(self, part: Part, train: Any, val: Any, slope: Slope) -> None:
+        """What cannot work fails before any weight moves; a step of the Lai loss is traced, as training will need it."""
+        model = self.models()[0]
         check_shapes(model.eval(), train, val, 2)
-        if takers.numel():
-            self._trace(Part(lai, (x[:2], y[:2], lam), (False, False, True), takers))
-            if slope != "summed" and len(x) > 1:
-                assert_independent_samples(FixedStatistics(model.train()), x)
+        if part.rows is not None and len(part.rows):
+            self._trace(part)
+            if slope != "summed" and len(train[0]) > 1:
+                assert_independent_samples(FixedStatistics(model.train()), train[0])
 
     def _arguments(self, part: Part) -> list[Tensor]:
         """All that a program reads, flat: Adam's step, what is one for all networks, each one's own, the part's own."""

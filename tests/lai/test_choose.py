@@ -24,11 +24,7 @@ TRAIN, VAL = wave(96, 0), wave(40, 1)
 NETWORKS = [lai.MLP(2, (6,), seed=seed).double() for seed in range(2)]
 
 
-@pytest.fixture(autouse=True)
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in test_sweep.py: to trace the program takes longer than to run it."""
-    monkeypatch.setattr("lai.program._TRACED", {})
-    monkeypatch.setattr("torch.fx.experimental.proxy_tensor.make_fx", lambda program: lambda *arguments: program)
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def alone(lam: Any, **more: Any) -> tuple[float, Tensor]:
