@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from .factor import check_lam, is_number
-from .gradient import value_and_input_gradient
+from .gradient import feature_indices, value_and_input_gradient
 from .metrics import rmse
-from .schedule import LaiSchedule, check_count
+from .schedule import LaiSchedule
 from .sweep import Sweep
 from .training import check_data, check_positive
 
@@ -153,10 +153,10 @@ def choose_lam(
     models = [models] if isinstance(models, nn.Module) else list(models)
     shape = check_data("train", train)[0].shape[1:]
     d = shape.numel()
-    x = check_data("val", val)[0].double().flatten(1)
+    x = check_data("val", val)[0].double().reshape(len(val[0]), -1)
     _check_budget(max_error, max_slope)
     weight = torch.zeros(d, dtype=torch.float64)
-    weight[_check_features(features, d)] = 1.0
+    weight[slice(None) if features is None else feature_indices(features, d)] = 1.0
     grid = [float(check_lam(lam, name=f"lams[{i}]")) for i, lam in enumerate(lams)]
     if not grid:
         raise ValueError("lams is empty: give at least one λ to try")
@@ -194,7 +194,7 @@ def _measured(sweep: Sweep, val: Data, repeats: int) -> list[tuple[float, Tensor
     for model in sweep.models():
         errors.append(rmse(model, x, y))
         k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
-        slopes.append(k.abs().double().flatten(1).mean(0).cpu())
+        slopes.append(k.abs().double().reshape(len(k), -1).mean(0).cpu())
     means = torch.tensor(errors, dtype=torch.float64).reshape(-1, repeats).mean(1)
     return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, repeats)).mean(1), strict=True))
 
@@ -243,14 +243,3 @@ def _check_budget(max_error: float | None, max_slope: float | None) -> None:
         check_positive("max_slope", max_slope)
     if max_error is not None and not is_number(max_error, -1):
         raise ValueError(f"max_error = {max_error!r}: must be finite and greater than -1; 0.01 is +1 %")
-
-
-def _check_features(features: Sequence[int] | None, d: int) -> list[int]:
-    if features is None:
-        return list(range(d))
-    if not len(features):
-        raise ValueError("features is empty: name at least one, or leave it out for all")
-    chosen = [check_count("features", j) for j in features]
-    if max(chosen) >= d:
-        raise ValueError(f"features = {max(chosen)}: the features are 0 to {d - 1}")
-    return chosen

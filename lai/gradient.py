@@ -156,7 +156,7 @@ def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, feat
         parts = list(pull(ones))
         k = parts[0] if len(parts) == 1 else torch.cat([g.reshape(len(g), g[:1].numel()) for g in parts], 1)
         if features is not None:
-            k = k.reshape(len(k), k[:1].numel())[:, _indices(features, k.shape[1:].numel())]
+            k = k.reshape(len(k), k[:1].numel())[:, feature_indices(features, k.shape[1:].numel())]
         columns.append(k if scale is None else k.to(compute_dtype(k)) / by)
     k = columns[0] if len(columns) == 1 else torch.stack(columns, 1)
     if not hasattr(scale, "get_scale") and torch.float16 in (output.dtype, parts[0].dtype) and not _traced():
@@ -468,7 +468,7 @@ def _flat(features: Any) -> list[Any]:
     return [j for part in features for j in _flat(part)] if isinstance(features, list | tuple | range) else [features]
 
 
-def _indices(features: Any, d: int) -> list[int]:
+def feature_indices(features: Any, d: int) -> list[int]:
     """The chosen ones of ``d`` flattened features."""
     flat = _flat(features)
     mask = bool(flat) and all(isinstance(j, bool) for j in flat)

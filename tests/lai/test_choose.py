@@ -70,6 +70,13 @@ def test_some_features_have_their_lam_lowered_from_the_best_for_all() -> None:
     assert choice.lam == [table["lam_rest"][choice.row], table["lam"][choice.row]]
 
 
+def test_one_input_without_an_axis() -> None:
+    (x, y), model = wave(64, 2), nn.Sequential(nn.Unflatten(0, (-1, 1)), lai.MLP(1, (4,), seed=0).double())
+    line = x[:, 0], y - x[:, 1]
+    choice = lai.choose_lam(model, line, line, max_slope=2.0, lams=LAMS, **SETTINGS | {"epochs": 1})
+    assert choice.table["slope"] == pytest.approx(choice.table["slope_0"]) and choice.lam in LAMS
+
+
 def table(error: list[float], slope: list[float]) -> dict[str, list[Any]]:
     return {"lam": [None, 1.0, 0.1, 0.01], "error": [0.0, *error], "val_rmse": [1, *error], "slope": [1.0, *slope]}
 
