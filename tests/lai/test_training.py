@@ -242,11 +242,6 @@ def test_an_optimizer_of_another_model_is_refused() -> None:
         lai.fit(copy.deepcopy(m), wave(), optimizer=adam, epochs=1, **OPTIONS)
 
 
-@pytest.mark.parametrize("flag", ["progress", "drop_last", "allow_coupling"])
-def test_what_is_true_or_false_is_nothing_else(flag: str) -> None:
-    checks.refused(TypeError, f"{flag} = 'no'", lai.fit, model(), wave(), epochs=1, **OPTIONS, **{flag: "no"})
-
-
 def test_a_model_that_would_not_be_trained_is_refused() -> None:
     class Detached(nn.Module):
         def __init__(self) -> None:
