@@ -6,15 +6,16 @@ import importlib
 import platform
 import sys
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
+from importlib.metadata import version
 
 import numpy
 import torch
 
 import lai
 
-EXTRAS = {"sklearn": ("sklearn", "tqdm"), "plot": ("matplotlib",)}
-"""Modules that each optional part of the library needs."""
+EXTRAS = {"sklearn": {"sklearn": "scikit-learn", "tqdm": "tqdm"}, "plot": {"matplotlib": "matplotlib"}}
+"""What each optional part of the library imports, and the names of the packages."""
 
 
 def main() -> int:
@@ -26,23 +27,22 @@ def main() -> int:
         "devices": _devices,
         "slopes": _slopes,
         "compiler": _compiler,
-        **{f"lai[{name}]": lambda needed=needed: _extra(needed) for name, needed in EXTRAS.items()},  # type: ignore[misc]
+        **{f"lai[{name}]": partial(_extra, needed) for name, needed in EXTRAS.items()},
     }
     failed = False
     for name, look in looks.items():
         try:
             word, found = "OK  ", look()
         except Exception as error:  # whatever a broken installation raises is the report
-            word, found = "FAIL", f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-        failed |= word == "FAIL" and not name.startswith(("lai[", "compiler"))
+            word, found = "FAIL", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+            failed |= not name.startswith(("lai[", "compiler"))
         print(f"{word}  {name:<12} {found}")
     return int(failed)
 
 
 def _devices() -> str:
     cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    mps = ["mps"] if torch.backends.mps.is_available() else []
-    return ", ".join(["cpu", *cuda, *mps])
+    return ", ".join(["cpu", *cuda, *(["mps"] if torch.backends.mps.is_available() else [])])
 
 
 def _slopes() -> str:
@@ -56,20 +56,14 @@ def _slopes() -> str:
 
 
 def _compiler() -> str:
-    compiled = torch.compile(lambda x: torch.sin(x) + 1, fullgraph=True)
-    compiled(torch.ones(3))
+    torch.compile(lambda x: torch.sin(x) + 1, fullgraph=True)(torch.ones(3))
     return "torch.compile works"
 
 
-def _extra(needed: tuple[str, ...]) -> str:
-    found = []
+def _extra(needed: dict[str, str]) -> str:
     for module in needed:
         importlib.import_module(module)
-        try:
-            found.append(f"{module} {version({'sklearn': 'scikit-learn'}.get(module, module))}")
-        except PackageNotFoundError:
-            found.append(module)
-    return ", ".join(found)
+    return ", ".join(f"{package} {version(package)}" for package in needed.values())
 
 
 if __name__ == "__main__":

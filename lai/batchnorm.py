@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Literal, NamedTuple
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .factor import check_choice, compute_dtype
+from .metrics import evaluating
 
 Statistics = Literal["batch", "running"]
 
@@ -113,10 +114,11 @@ def _replaced(seen: Seen) -> Iterator[None]:
 
 @contextmanager
 def _hooks(handles: list[torch.utils.hooks.RemovableHandle]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for handle in handles:
-            stack.callback(handle.remove)
+    try:
         yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager
@@ -131,13 +133,12 @@ def _frozen(norms: list[_BatchNorm]) -> Iterator[None]:
             m.training = True
 
 
-@torch.no_grad()
 def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192) -> None:
     r"""Give BatchNorm the mean and variance that its inputs have over all of ``x``, layer by layer.
 
-    Running statistics are an average over the last few batches, and jitter with them. An average of the statistics of
-    batches (``torch.optim.swa_utils.update_bn``) does not jitter, but where the data have heavy tails it is far from the
-    statistics of the whole. Afterwards eval mode gives what training mode gives with all of ``x`` as one batch.
+    Running statistics jitter with the last few batches; the average over batches (``torch.optim.swa_utils.update_bn``) does
+    not, but where the data have heavy tails it is far from the whole. Afterwards eval mode gives what training mode gives
+    with all of ``x`` as one batch.
 
     Parameters
     ----------
@@ -167,9 +168,7 @@ def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192)
     if len(x) == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}: statistics need at least one row")
     left = {m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats}
-    modes = [(m, m.training) for m in model.modules()]
-    try:
-        model.eval()
+    with evaluating(model):
         while left:
             seen: dict[_BatchNorm, tuple[int, Tensor, Tensor]] = {}
 
@@ -187,9 +186,6 @@ def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192)
             layer.running_mean.copy_(mean)  # type: ignore[union-attr]
             layer.running_var.copy_(var)  # type: ignore[union-attr]
             left.remove(layer)
-    finally:
-        for m, training in modes:
-            m.training = training
 
 
 def _pooled(before: tuple[int, Tensor, Tensor] | None, h: Tensor) -> tuple[int, Tensor, Tensor]:
@@ -223,17 +219,8 @@ class Moments(NamedTuple):
 class HandedOut(nn.Module):
     """A BatchNorm layer in training mode, as a function: its statistics come in and go out by attributes.
 
-    Parameters
-    ----------
-    norm : BatchNorm layer
-        With running statistics and a momentum.
-
-    Attributes
-    ----------
-    seen : Moments or None
-        Of the last batch (population variance), with their graph to the weights.
-    held : Moments or None
-        What to normalise by instead.
+    ``seen`` are those of the last batch (population variance), with their graph to the weights; ``held`` is what to
+    normalise by instead.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .factor import check_lam
-from .gradient import value_and_input_gradient
+from .factor import check_lam, is_number
+from .gradient import feature_indices, value_and_input_gradient
 from .metrics import rmse
-from .schedule import LaiSchedule, check_count
+from .schedule import LaiSchedule
 from .sweep import Sweep
 from .training import check_data, check_positive
 
@@ -31,7 +31,7 @@ class LamChoice:
     Attributes
     ----------
     lam : float or list of float
-        One number, or one per feature if ``features`` were given.
+        One number, or one per feature, in the shape of the features, if ``features`` were given.
     met : bool
         Whether it keeps the budget. If not, it is the λ that comes nearest to it.
     row : int
@@ -151,12 +151,13 @@ def choose_lam(
     (True, [None, 1.0, 0.1, 0.01])
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
-    d = check_data("train", train)[0][0].numel()
-    x = check_data("val", val)[0].double().flatten(1)
+    shape = check_data("train", train)[0].shape[1:]
+    d = shape.numel()
+    x = check_data("val", val)[0].double().reshape(len(val[0]), -1)
     _check_budget(max_error, max_slope)
     weight = torch.zeros(d, dtype=torch.float64)
-    weight[_check_features(features, d)] = 1.0
-    grid = [float(check_lam(lam, name="lams")) for lam in lams]
+    weight[slice(None) if features is None else feature_indices(features, d)] = 1.0
+    grid = [float(check_lam(lam, name=f"lams[{i}]")) for i, lam in enumerate(lams)]
     if not grid:
         raise ValueError("lams is empty: give at least one λ to try")
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "schedule": schedule, **options}
@@ -166,6 +167,11 @@ def choose_lam(
         sweep.fit(train, lams=[lam for lam in arms for _ in models], **settings)
         return _measured(sweep, val, len(models))
 
+    def by_feature(lam: float, other: float) -> Any:
+        """``lam`` for the chosen features, in their shape."""
+        chosen = weight.reshape(shape) > 0
+        return torch.where(chosen, torch.tensor(lam, dtype=torch.float64), other).tolist()
+
     tried: list[Any] = [None, *grid]
     rest = list(tried)
     results = measured(tried)
@@ -173,12 +179,11 @@ def choose_lam(
         best = min(zip(results[1:], grid, strict=True), key=lambda row: row[0][0])[1]
         moved = [lam for lam in grid if lam != best]
         if moved:
-            results += measured([[lam if w else best for w in weight.tolist()] for lam in moved])
+            results += measured([by_feature(lam, best) for lam in moved])
         tried, rest = tried + moved, rest + [best] * len(moved)
     table = _table(tried, rest, results, weight * x.std(0, correction=0).cpu())
     row, met = _pick(table, max_error, max_slope)
-    own, other = tried[row], rest[row]
-    lam = own if features is None else [own if w else other for w in weight.tolist()]
+    lam = tried[row] if features is None else by_feature(tried[row], rest[row])
     return LamChoice(lam, met, row, table, max_error, max_slope)
 
 
@@ -189,7 +194,7 @@ def _measured(sweep: Sweep, val: Data, repeats: int) -> list[tuple[float, Tensor
     for model in sweep.models():
         errors.append(rmse(model, x, y))
         k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
-        slopes.append(k.abs().double().flatten(1).mean(0).cpu())
+        slopes.append(k.abs().double().reshape(len(k), -1).mean(0).cpu())
     means = torch.tensor(errors, dtype=torch.float64).reshape(-1, repeats).mean(1)
     return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, repeats)).mean(1), strict=True))
 
@@ -236,16 +241,5 @@ def _check_budget(max_error: float | None, max_slope: float | None) -> None:
         raise ValueError("max_error and max_slope are None: give at least one, such as max_error=0.01 (+1 %)")
     if max_slope is not None:
         check_positive("max_slope", max_slope)
-    if max_error is not None and (isinstance(max_error, bool) or not -1 < max_error < inf):
+    if max_error is not None and not is_number(max_error, -1):
         raise ValueError(f"max_error = {max_error!r}: must be finite and greater than -1; 0.01 is +1 %")
-
-
-def _check_features(features: Sequence[int] | None, d: int) -> list[int]:
-    if features is None:
-        return list(range(d))
-    if not len(features):
-        raise ValueError("features is empty: name at least one, or leave it out for all")
-    chosen = [check_count("features", j) for j in features]
-    if max(chosen) >= d:
-        raise ValueError(f"features = {max(chosen)}: the features are 0 to {d - 1}")
-    return chosen

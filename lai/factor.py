@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,18 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of ``allowed``."""
     if value not in allowed:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise ``TypeError`` unless ``value`` is True or False: "no" would count as true."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} = {value!r}: must be True or False")
+
+
+def is_number(value: Any, low: float, high: float = math.inf, *, ends: bool = False) -> bool:
+    """Whether it is a real number between ``low`` and ``high``; with ``ends`` these too."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and (low < value < high or (ends and value in (low, high)))
 
 
 def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> float | Tensor:
@@ -43,18 +56,12 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     --------
     >>> check_lam(0.1)
     0.1
-    >>> check_lam(-1.0)
-    Traceback (most recent call last):
-        ...
-    ValueError: lam = -1.0: λ must be finite and greater than 0
     >>> check_lam([0.1, 0.2], n_features=3)
     Traceback (most recent call last):
         ...
     ValueError: lam has 2 entries: it must be one number or have 3, one per feature
     """
-    if type(lam) in (int, float):  # the usual case: nothing but a comparison
-        if not 0 < lam < math.inf:
-            raise ValueError(f"{name} = {lam}: λ must be finite and greater than 0")
+    if type(lam) in (int, float) and 0 < lam < math.inf:  # the usual case: nothing but a comparison
         return float(lam)
     if isinstance(lam, Tensor):
         if lam.dtype == torch.bool or lam.dtype.is_complex:
@@ -65,8 +72,8 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     else:
         try:
             array = np.asarray(lam)
-        except ValueError:
-            raise TypeError(f"{name} = {lam!r}: λ must be a number or a flat list of numbers") from None
+        except ValueError:  # lists of different lengths
+            array = np.asarray(None)
         if array.dtype.kind not in "iuf":
             raise TypeError(f"{name} = {lam!r}: λ must be a number or a list of numbers")
         values = torch.from_numpy(array.astype(np.float64))
@@ -201,14 +208,14 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     return dtype
 
 
-def check_broadcast(lam: Tensor, shape: torch.Size | tuple[int, ...], what: str) -> None:
+def check_broadcast(lam: Tensor, shape: torch.Size | tuple[int, ...], what: str, *, name: str = "lam") -> None:
     """Raise ``ValueError`` unless ``lam`` broadcasts to exactly ``shape``."""
     try:
         fits = torch.broadcast_shapes(lam.shape, shape) == torch.Size(shape)
     except RuntimeError:
         fits = False
     if not fits:
-        raise ValueError(f"lam has shape {tuple(lam.shape)}: it must broadcast to {what}, {tuple(shape)}")
+        raise ValueError(f"{name} has shape {tuple(lam.shape)}: it must broadcast to {what}, {tuple(shape)}")
 
 
 def check_range(lam: float | Tensor, dtype: torch.dtype) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .factor import compute_dtype
+from .factor import check_flag, compute_dtype, is_number
 from .obstacles import explained, refuse_dead_ends, refuse_wrappers
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
@@ -79,17 +78,17 @@ def input_gradient(
     tensor([[2., 5.],
             [6., 5.]])
     """
-    return _slopes(output, inputs, create_graph, features, scale, allow_unused)
+    return _slopes(output, inputs, create_graph, features=features, scale=scale, allow_unused=allow_unused)
 
 
 def _slopes(
     output: Tensor,
     inputs: Tensor | tuple[Tensor, ...],
     create_graph: bool | None,
+    *,
     features: Any,
     scale: Any,
     allow_unused: bool,
-    *,
     look: bool = True,
 ) -> Tensor:
     """:func:`input_gradient`; only with ``look`` is the graph searched for what cannot be trained on."""
@@ -98,11 +97,9 @@ def _slopes(
         kinds = ", ".join(type(x).__name__ for x in xs)
         raise TypeError(f"output and inputs must be tensors, not {type(output).__name__} and {kinds}")
     for x in xs:
-        if x.ndim == 0 or output.ndim == 0 or output.shape[0] != x.shape[0]:
-            raise ValueError(
-                f"output has shape {tuple(output.shape)} and inputs {tuple(x.shape)}: "
-                "both must begin with the same batch size N"
-            )
+        if x.ndim == 0 or output.shape[:1] != x.shape[:1]:
+            shapes = f"output has shape {tuple(output.shape)} and inputs {tuple(x.shape)}"
+            raise ValueError(f"{shapes}: both must begin with the same batch size N")
         if not x.requires_grad:
             raise ValueError(
                 "inputs.requires_grad is False: call inputs.requires_grad_() before the model, "
@@ -114,12 +111,13 @@ def _slopes(
             "create_graph = None: gradients are off, but output was computed with them; "
             "say True to train on the slopes, or False to look at them"
         )
-    create_graph = _graph_wanted(create_graph)
-    if _distributed() and output.requires_grad and create_graph:
+    create_graph = graph_wanted(create_graph)
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    if distributed and output.requires_grad and create_graph:
         refuse_wrappers(output, xs)
 
     def pull(ones: Tensor) -> list[Tensor]:
-        ones.requires_grad_(create_graph)
+        ones.requires_grad_(create_graph and look)  # for the search alone: a gradient by them costs a pass
         grads: Iterable[Tensor | None] = [None] * len(xs)
         # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
         if output.requires_grad:
@@ -145,7 +143,7 @@ def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, feat
     if output.ndim not in (1, 2) or output.shape[1:] == (0,):
         raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M)")
     by = 1.0 if scale is None else scale.get_scale() if hasattr(scale, "get_scale") else scale
-    if isinstance(by, bool) or not isinstance(by, int | float) or not 0 < by < math.inf:
+    if not is_number(by, 0):
         raise ValueError(f"scale = {scale!r}: must be a number greater than 0 or a torch.amp.GradScaler")
     if output.dtype == torch.float16:
         by = min(by, 2.0**15)  # a new GradScaler has 2^16, which float16 does not hold
@@ -158,7 +156,7 @@ def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, feat
         parts = list(pull(ones))
         k = parts[0] if len(parts) == 1 else torch.cat([g.reshape(len(g), g[:1].numel()) for g in parts], 1)
         if features is not None:
-            k = k.reshape(len(k), k[:1].numel())[:, _indices(features, k.shape[1:].numel())]
+            k = k.reshape(len(k), k[:1].numel())[:, feature_indices(features, k.shape[1:].numel())]
         columns.append(k if scale is None else k.to(compute_dtype(k)) / by)
     k = columns[0] if len(columns) == 1 else torch.stack(columns, 1)
     if not hasattr(scale, "get_scale") and torch.float16 in (output.dtype, parts[0].dtype) and not _traced():
@@ -202,14 +200,12 @@ def value_and_input_gradient(
     Returns
     -------
     output, grad : Tensor, Tensor
-        Shapes as in :func:`input_gradient`.
+        Shapes, units and errors as in :func:`input_gradient`.
 
     Raises
     ------
     ValueError, TypeError
         For a ``wrt`` that is missing among several floating-point tensors, is not there or has no slope.
-    ValueError, RuntimeError, FloatingPointError
-        As :func:`input_gradient`.
 
     Examples
     --------
@@ -220,8 +216,37 @@ def value_and_input_gradient(
     >>> value_and_input_gradient(torch.mul, (torch.ones(2), torch.full((2,), 3.0)), wrt=0, create_graph=False)
     (tensor([3., 3.]), tensor([3., 3.]))
     """
-    how = {"features": features, "scale": scale, "allow_unused": allow_unused}
-    return _value_and_slopes(model, arguments(inputs), wrt, create_graph, how)
+    create_graph = graph_wanted(create_graph)
+    every = arguments(inputs)
+    places = _places(every, wrt, several=False)
+
+    def of_chosen(*xs: Tensor) -> Tensor:
+        return call(model, every | dict(zip(places, xs, strict=True)))
+
+    xs = tuple(every[place] for place in places)
+    if _traced():
+        output, pull = torch.func.vjp(of_chosen, *xs)  # type: ignore[misc]
+        k = _all_slopes(pull, output, features, scale)
+    else:
+        with torch.inference_mode(False), torch.enable_grad():
+            every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
+            # Fresh leaves, so that the caller's tensors stay as they are.
+            xs = tuple(
+                x if create_graph and x.requires_grad else x.detach().requires_grad_()
+                for x in map(every.__getitem__, places)
+            )
+            output = of_chosen(*xs)
+            seen = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
+            mode = getattr(model, "training", None)
+            how = {"features": features, "scale": scale, "allow_unused": allow_unused}
+            k = _slopes(output, xs, create_graph, **how, look=mode not in seen)
+            if create_graph:
+                seen.add(mode)
+    return (output, k) if create_graph else (output.detach(), k.detach())
+
+
+_LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
+"""Models whose graph was searched for what cannot be trained on, in training or evaluation mode: a tenth of a step, so once."""
 
 
 class WithSlopes(nn.Module):
@@ -274,39 +299,7 @@ class WithSlopes(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Outputs and slopes of ``model(*args, **kwargs)``."""
         every: dict[Any, Any] = dict(enumerate(args))
-        return _value_and_slopes(self.model, every | kwargs, self.wrt, None, self.how)
-
-
-_LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
-"""Models whose graph was searched for what cannot be trained on, in training or evaluation mode: a tenth of a step, so once."""
-
-
-def _value_and_slopes(
-    model: Callable[..., Tensor], every: dict[Any, Any], wrt: Any, create_graph: bool | None, how: dict[str, Any]
-) -> tuple[Tensor, Tensor]:
-    create_graph = _graph_wanted(create_graph)
-    places = _places(every, wrt, several=False)
-
-    def of_chosen(*xs: Tensor) -> Tensor:
-        return call(model, every | dict(zip(places, xs, strict=True)))
-
-    xs = tuple(every[place] for place in places)
-    if _traced():
-        output, pull = torch.func.vjp(of_chosen, *xs)  # type: ignore[misc]
-        k = _all_slopes(pull, output, how["features"], how["scale"])
-    else:
-        with torch.inference_mode(False), torch.enable_grad():
-            every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
-            xs = tuple(every[place] for place in places)
-            # Fresh leaves, so that the caller's tensors stay as they are.
-            xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
-            output = of_chosen(*xs)
-            modes = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
-            mode = getattr(model, "training", None)
-            k = _slopes(output, xs, create_graph, **how, look=mode not in modes)
-            if create_graph:
-                modes.add(mode)
-    return (output, k) if create_graph else (output.detach(), k.detach())
+        return value_and_input_gradient(self.model, every | kwargs, wrt=self.wrt, **self.how)
 
 
 def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> None:
@@ -315,9 +308,9 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     The Lai loss needs each sample's own slope. A model whose samples mix, such as one with BatchNorm in
     training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
 
-    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the model's present mode. A
-    Module is given the first 16 samples only, any other callable all of them, as it may hold tensors that belong
-    to them. A Module's buffers, the random state and ``.grad`` are left as they were.
+    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the
+    model's present mode. A Module is given the first 16 samples only, any other callable all of them, as it may hold
+    tensors that belong to them. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters
     ----------
@@ -332,7 +325,7 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     ValueError
         If there are fewer than two samples to compare, or a slope is not finite.
 
-    Source: ours; the paper does not mention it. The chapter on coupled samples shows what it does to λ.
+    Source: ours; the paper does not mention it.
 
     Examples
     --------
@@ -354,8 +347,8 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
         inputs = each_tensor(lambda t: t[:16], inputs)
     every = arguments(inputs)
     with unchanged(model), torch.inference_mode(False), torch.enable_grad():
-        every |= {place: every[place].clone().detach().requires_grad_() for place in _places(every, wrt)}
-        xs = tuple(every[place] for place in _places(every, wrt))
+        xs = tuple(every[place].clone().detach().requires_grad_() for place in _places(every, wrt))
+        every |= dict(zip(_places(every, wrt), xs, strict=True))
         if xs[0].ndim == 0 or len(xs[0]) < 2:
             raise ValueError(f"inputs has shape {tuple(xs[0].shape)}: at least 2 samples are needed to compare")
         output = call(model, every)
@@ -369,16 +362,16 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
         for name, m in (model.named_modules() if isinstance(model, nn.Module) else ())
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
     ]
-    cause = f" BatchNorm in training mode: {', '.join(norms)}." if norms else ""
-    way_out = (
-        "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.FixedStatistics(model), which lai.fit "
-        "takes as it is; .eval() on those layers helps in a loop of your own, but lai.fit undoes it."
-        if norms
-        else "Way out: compute nothing from the other samples of a batch, or detach it."
-    )
     raise RuntimeError(
         "samples are not independent: an output depends on another sample's input."
-        f"{cause} The summed gradient is then not each sample's own slope, and λ loses its meaning. {way_out}"
+        + (f" BatchNorm in training mode: {', '.join(norms)}." if norms else "")
+        + " The summed gradient is then not each sample's own slope, and λ loses its meaning. "
+        + (
+            "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.FixedStatistics(model), which lai.fit "
+            "takes as it is; .eval() on those layers helps in a loop of your own, but lai.fit undoes it."
+            if norms
+            else "Way out: compute nothing from the other samples of a batch, or detach it."
+        )
     )
 
 
@@ -399,10 +392,13 @@ def unchanged(model: object) -> Iterator[None]:
     """Put buffers (running statistics) and random state back afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     before = [(m, n, b, b.detach().clone()) for m in modules for n, b in m._buffers.items() if b is not None]
-    cuda = {t.device for _, _, t, _ in before} | {
-        p.device for m in modules for p in m._parameters.values() if p is not None
+    cuda = {
+        t.device
+        for m in modules
+        for t in (*m._parameters.values(), *m._buffers.values())
+        if t is not None and t.is_cuda
     }
-    with torch.random.fork_rng(devices=[d for d in cuda if d.type == "cuda"]):
+    with torch.random.fork_rng(devices=cuda):
         try:
             yield
         finally:
@@ -412,13 +408,8 @@ def unchanged(model: object) -> Iterator[None]:
                     buffer.copy_(value)
 
 
-def check_flag(name: str, value: object) -> None:
-    """Raise ``TypeError`` unless ``value`` is True or False: "no" would count as true."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} = {value!r}: must be True or False")
-
-
-def _graph_wanted(create_graph: bool | None) -> bool:
+def graph_wanted(create_graph: bool | None) -> bool:
+    """Whether results are to be differentiated again; by default whether gradients are on."""
     if create_graph is None:
         return torch.is_grad_enabled()
     check_flag("create_graph", create_graph)
@@ -477,7 +468,7 @@ def _flat(features: Any) -> list[Any]:
     return [j for part in features for j in _flat(part)] if isinstance(features, list | tuple | range) else [features]
 
 
-def _indices(features: Any, d: int) -> list[int]:
+def feature_indices(features: Any, d: int) -> list[int]:
     """The chosen ones of ``d`` flattened features."""
     flat = _flat(features)
     mask = bool(flat) and all(isinstance(j, bool) for j in flat)
@@ -486,13 +477,6 @@ def _indices(features: Any, d: int) -> list[int]:
     if not chosen or not fits:
         raise ValueError(f"features = {flat}: must be indices from 0 to {d - 1}, or a mask of {d} with one that is on")
     return chosen
-
-
-#
-
-
-def _distributed() -> bool:
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _full_precision(device: str) -> Any:

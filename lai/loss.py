@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,11 @@ from .factor import (
     BASES,
     check_broadcast,
     check_choice,
+    check_flag,
     check_lam,
     check_range,
     compute_dtype,
+    is_number,
     out_of_sight,
     unchecked_factor,
 )
@@ -25,6 +27,37 @@ Base = Literal["mae", "mse", "huber"] | tuple[Literal["huber", "quantile"], floa
 Norm = Literal["l2", "l1", "elastic"]
 Order = Literal["sample", "batch"]
 Reduction = Literal["mean", "sum", "none"]
+REDUCTIONS = ("mean", "sum", "none")
+
+
+class _Options(NamedTuple):
+    """The options of :func:`lai_loss`."""
+
+    base: Base = "mse"
+    factor: Factor | None = None
+    norm: Norm = "l2"
+    l1_ratio: float | None = None
+    order: Order = "sample"
+    normalize: bool = False
+    reduction: Reduction = "mean"
+
+    def checked(self) -> _Options:
+        """Themselves, or what is wrong with them."""
+        pointwise_error(self.base)
+        if self.factor is not None:
+            check_choice("factor", self.factor, BASES)
+        check_choice("norm", self.norm, ("l2", "l1", "elastic"))
+        check_choice("order", self.order, ("sample", "batch"))
+        check_choice("reduction", self.reduction, REDUCTIONS)
+        check_flag("normalize", self.normalize)
+        if self.norm == "elastic":
+            if not is_number(self.l1_ratio, 0, 1, ends=True):
+                raise ValueError(f"l1_ratio = {self.l1_ratio!r}: norm='elastic' needs a number from 0 (L2) to 1 (L1)")
+        elif self.l1_ratio is not None:
+            raise ValueError(f"l1_ratio = {self.l1_ratio!r}: only norm='elastic' takes it, and norm is {self.norm!r}")
+        if self.order == "batch" and self.reduction == "none":
+            raise ValueError("reduction = 'none': order='batch' gives one number for the batch; use 'mean' or 'sum'")
+        return self
 
 
 def lai_loss(
@@ -128,31 +161,18 @@ def lai_loss(
     >>> lai_loss(logits, labels, input_gradient(nll, x), lam=0.1, base=cross_entropy)
     tensor(18.5766, grad_fn=<MeanBackward0>)
     """
-    options: dict[str, Any] = {"base": base, "factor": factor, "norm": norm, "l1_ratio": l1_ratio}
-    options |= {"order": order, "normalize": normalize, "reduction": reduction}
-    _check_options(**options)
+    options = _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()
     lam = check_lam(lam)
     if all(isinstance(t, Tensor) for t in (input, grad)):
         check_range(lam, compute_dtype(input, grad))
-    return _lai_loss(input, target, grad, lam, weight, **options)
+    return _lai_loss(input, target, grad, lam, weight, options)
 
 
 def _lai_loss(
-    input: Tensor,
-    target: Tensor,
-    grad: Tensor,
-    lam: float | Tensor,
-    weight: Tensor | None,
-    *,
-    base: Base,
-    factor: Factor | None,
-    norm: Norm,
-    l1_ratio: float | None,
-    order: Order,
-    normalize: bool,
-    reduction: Reduction,
+    input: Tensor, target: Tensor, grad: Tensor, lam: float | Tensor, weight: Tensor | None, options: _Options
 ) -> Tensor:
     """:func:`lai_loss` with its options checked; looks at shapes only, so it never waits for a GPU."""
+    base, factor, norm, l1_ratio, order, normalize, reduction = options
     e, factors = _errors_and_factors(input, target, grad, lam, base, factor)
     n: float | Tensor = e.numel()
     if weight is not None:
@@ -200,21 +220,20 @@ def pointwise_error(base: Base) -> tuple[Error, Factor]:
     """What ``base`` stands for: (input, target) to errors of their shape, and the factor that belongs to it."""
     if callable(base):
         return base, "mse"
-    name, parameter = base if isinstance(base, tuple) and len(base) == 2 else (base, 1.0 if base == "huber" else None)
-    number = isinstance(parameter, int | float) and not isinstance(parameter, bool)
-    if name == "huber" and number and 0 < parameter < float("inf"):  # type: ignore[operator]
-        return lambda input, target: _huber((input - target).abs(), parameter), "mse"  # type: ignore[arg-type]
-    if name == "quantile" and number and 0 < parameter < 1:  # type: ignore[operator]
-        q: float = parameter  # type: ignore[assignment]
-        return lambda input, target: torch.maximum(q * (target - input), (q - 1) * (target - input)), "mae"
-    if parameter is not None or base not in BASES:
-        raise ValueError(
-            f"base = {base!r}: must be 'mae', 'mse', 'huber', ('huber', delta) with delta > 0, "
-            "('quantile', q) with 0 < q < 1, or a callable (input, target) -> errors"
-        )
     if base == "mae":
         return lambda input, target: (input - target).abs(), "mae"
-    return lambda input, target: (input - target).square(), "mse"
+    if base == "mse":
+        return lambda input, target: (input - target).square(), "mse"
+    name, parameter = base if isinstance(base, tuple) and len(base) == 2 else (base, 1.0 if base == "huber" else None)
+    if name == "huber" and is_number(parameter, 0):
+        return lambda input, target: _huber((input - target).abs(), parameter), "mse"
+    if name == "quantile" and is_number(parameter, 0, 1):
+        q: float = parameter
+        return lambda input, target: torch.maximum(q * (target - input), (q - 1) * (target - input)), "mae"
+    raise ValueError(
+        f"base = {base!r}: must be 'mae', 'mse', 'huber', ('huber', delta) with delta > 0, "
+        "('quantile', q) with 0 < q < 1, or a callable (input, target) -> errors"
+    )
 
 
 def _huber(a: Tensor, delta: float) -> Tensor:
@@ -230,16 +249,13 @@ def plain_loss(base: Base) -> Error:
     return lambda input, target: error(input, target).mean()
 
 
-OPTIONS = ("base", "factor", "norm", "l1_ratio", "order", "normalize", "reduction")
-
-
 class LaiLoss(nn.Module):
     r"""The Lai loss as a module; options and errors as in :func:`lai.lai_loss`.
 
     ``lam`` is a buffer: it moves with ``.to(device)`` and is saved in the state dict, whose λ takes the place of the
-    constructor's. It keeps float64 when the module is cast, since λ = 1e-8 is zero in float16, and is float32 on a
-    device without float64. Whether it is positive, finite and within the precision is checked when it is loaded, and in
-    ``forward`` once after each change in place, not at every step, where a GPU would be waited for.
+    constructor's. It stays float64 when the module is cast (λ = 1e-8 is zero in float16), or float32 on a device without.
+    It is checked when it is loaded, and in ``forward`` once after each change in place, not at every step, where a GPU
+    would be waited for.
 
     Shape: ``input``, ``target``, ``grad`` and ``weight`` as in :func:`lai.lai_loss`.
 
@@ -272,9 +288,10 @@ class LaiLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        _check_options(base, factor, norm, l1_ratio, order, normalize, reduction)
-        self.base, self.factor, self.norm, self.l1_ratio = base, factor, norm, l1_ratio
-        self.order, self.normalize, self.reduction = order, normalize, reduction
+        for name, value in (
+            _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()._asdict().items()
+        ):
+            setattr(self, name, value)
         self.register_buffer("lam", torch.as_tensor(check_lam(lam), dtype=torch.float64).detach().clone())
         self._checked: tuple[Any, ...] = ()
 
@@ -298,8 +315,10 @@ class LaiLoss(nn.Module):
         """The loss of ``input`` against ``target`` where the model's slopes are ``grad``."""
         if not out_of_sight(self.lam) and isinstance(input, Tensor) and isinstance(grad, Tensor):
             self._check_lam_once(compute_dtype(input, grad))
-        options = {name: getattr(self, name) for name in OPTIONS}
-        return _lai_loss(input, target, grad, self.lam, weight, **options)
+        return _lai_loss(input, target, grad, self.lam, weight, self._options())
+
+    def _options(self) -> _Options:
+        return _Options(*(getattr(self, name) for name in _Options._fields))
 
     def _check_lam_once(self, dtype: torch.dtype) -> None:
         version = None if self.lam.is_inference() else self.lam._version
@@ -311,41 +330,21 @@ class LaiLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""
-        given = {name: getattr(self, name) for name in OPTIONS if getattr(self, name) is not None}
-        return ", ".join([f"lam={self.lam.tolist()}", *(f"{name}={value!r}" for name, value in given.items())])
+        given = {"lam": self.lam.tolist(), **self._options()._asdict()}
+        return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
 
 
 def _combine(factors: Tensor, norm: Norm, l1_ratio: float | None, normalize: bool) -> Tensor:
     """Factors (..., d) to their norms (...). No factor is zero, so neither norm has a kink here."""
-    d = factors.shape[-1]
-    ratio = {"l1": 1.0, "l2": 0.0}.get(norm, l1_ratio)
-    assert ratio is not None  # _check_options saw to it
-    out = torch.zeros((), dtype=factors.dtype, device=factors.device)
-    if ratio > 0:
-        out = out + ratio * factors.sum(-1) / (d if normalize else 1)
-    if ratio < 1:
-        out = out + (1 - ratio) * torch.linalg.vector_norm(factors, dim=-1) / (d**0.5 if normalize else 1)
-    return out
-
-
-def _check_options(
-    base: Any, factor: Any, norm: Any, l1_ratio: Any, order: Any, normalize: Any, reduction: Any
-) -> None:
-    pointwise_error(base)
-    if factor is not None:
-        check_choice("factor", factor, BASES)
-    check_choice("norm", norm, ("l2", "l1", "elastic"))
-    check_choice("order", order, ("sample", "batch"))
-    check_choice("reduction", reduction, ("mean", "sum", "none"))
-    if not isinstance(normalize, bool):
-        raise TypeError(f"normalize = {normalize!r}: must be True or False")
-    if norm != "elastic":
-        if l1_ratio is not None:
-            raise ValueError(f"l1_ratio = {l1_ratio!r}: only norm='elastic' takes it, and norm is {norm!r}")
-    elif isinstance(l1_ratio, bool) or not isinstance(l1_ratio, int | float) or not 0 <= l1_ratio <= 1:
-        raise ValueError(f"l1_ratio = {l1_ratio!r}: norm='elastic' needs a number from 0 (L2) to 1 (L1)")
-    if order == "batch" and reduction == "none":
-        raise ValueError("reduction = 'none': order='batch' gives one number for the batch; use 'mean' or 'sum'")
+    if norm == "elastic":
+        assert l1_ratio is not None  # the options were checked
+        return l1_ratio * _combine(factors, "l1", None, normalize) + (1 - l1_ratio) * _combine(
+            factors, "l2", None, normalize
+        )
+    if norm == "l1":
+        return factors.mean(-1) if normalize else factors.sum(-1)
+    size = torch.linalg.vector_norm(factors, dim=-1)
+    return size / factors.shape[-1] ** 0.5 if normalize else size
 
 
 def _check_tensors(input: Tensor, target: Tensor, grad: Tensor, any_shape: bool) -> None:
@@ -394,15 +393,9 @@ def directional_losses(
 ) -> Tensor:
     r"""The Lai loss of every sample in every direction, before any norm combines the directions.
 
-    With e the error and k_j the slope by input j,
-
-    .. math::
-        \ell_{ij} = e_i^2\, g_{\lambda_j}(k_{ij}) \quad(\text{base "mse"}), \qquad
-        \ell_{ij} = |e_i|\, f_{\lambda_j}(k_{ij}) \quad(\text{base "mae"}).
-
-    Row i is the vector of section 3.2, whose norm is what :func:`lai.lai_loss` returns for sample i. For training on
-    one number use that function: it keeps the error outside the norm, whose gradient at a row of zeros is not
-    defined. This one is for looking at the directions, and for optimising the d means ``.mean(0)`` as a vector.
+    Row i is the vector of section 3.2, whose norm is what :func:`lai.lai_loss` returns for sample i. This is for looking
+    at the directions, and for optimising the d means ``.mean(0)`` as a vector; for training on one number that function
+    keeps the error outside the norm, whose gradient at a row of zeros is not defined.
 
     Parameters
     ----------
@@ -412,12 +405,7 @@ def directional_losses(
     Returns
     -------
     Tensor (N, d), or (N, M, d) for M outputs
-        In the units of the error; d is the number of features. float32 for half-precision arguments.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As :func:`lai.lai_loss`.
+        In the units of the error; d is the number of features. dtype and errors as in :func:`lai.lai_loss`.
 
     Source: paper, section 3.2, "a vector comprised of individual losses along each direction".
 
@@ -433,7 +421,7 @@ def directional_losses(
     >>> losses.norm(dim=1)  # lai_loss with norm="l2", reduction="none"
     tensor([1.4142, 8.2365])
     """
-    _check_options(base, factor, "l2", None, "sample", False, "none")
+    _Options(base, factor).checked()
     lam = check_lam(lam)
     e, factors = _errors_and_factors(input, target, grad, lam, base, factor)
     check_range(lam, factors.dtype)

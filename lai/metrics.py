@@ -8,17 +8,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .gradient import Inputs, arguments, call
 from .schedule import check_count
 
 
-def rmse(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
+def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
     """Root mean squared error of the model in eval mode, in the target's units.
 
     Parameters
     ----------
     model : callable from (N, *features) to (N,) or (N, 1)
         A module is put into eval mode and then back.
-    x : Tensor (N, *features)
+    x : Tensor (N, *features), or a tuple or dict of what the model takes
     y : Tensor, the shape of the model's output
 
     Raises
@@ -34,8 +35,8 @@ def rmse(model: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> float:
     >>> rmse(torch.abs, torch.tensor([-1.0, 2.0]), torch.tensor([1.0, 4.0]))  # errors 0 and -2
     1.4142135623730951
     """
-    with _evaluating(model):
-        out = model(x)
+    with evaluating(model):
+        out = call(model, arguments(x))
         if out.shape != y.shape:
             raise ValueError(f"y has shape {tuple(y.shape)} and the output {tuple(out.shape)}: they must be the same")
         return float((out.double() - y.double()).square().mean().sqrt())
@@ -60,7 +61,7 @@ def output_variance(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
     >>> output_variance(lambda x: 3 * x, torch.tensor([1.0, -1.0]))
     9.0
     """
-    with _evaluating(model):
+    with evaluating(model):
         return float(model(x).double().var(correction=0))
 
 
@@ -117,7 +118,7 @@ def sensitivity(
     scale = scale.expand(x.shape[1])
     generator = torch.Generator().manual_seed(check_count("seed", seed))
     changes = []
-    with _evaluating(model):
+    with evaluating(model):
         before = model(x).double()
         for j in range(x.shape[1]):
             # Drawn on the CPU, so that a GPU adds the same noise.
@@ -129,7 +130,7 @@ def sensitivity(
 
 
 @contextmanager
-def _evaluating(model: object) -> Iterator[None]:
+def evaluating(model: object) -> Iterator[None]:
     """Eval mode and no gradients, and every submodule's own mode restored afterwards."""
     modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
     try:

@@ -9,51 +9,32 @@ from contextlib import contextmanager
 from torch import Tensor
 from torch.autograd.graph import Node
 
-WAYS_OUT = (
-    (
-        r"(?i)scaled_?dot_?product|_attention",
-        "fused attention has no second derivative",
-        "run the model under torch.nn.attention.sdpa_kernel(SDPBackend.MATH)",
-    ),
-    (
-        r"(?i)cudnn_?rnn",
-        "cuDNN's recurrent layers have no second derivative",
-        "run the model under torch.backends.cudnn.flags(enabled=False)",
-    ),
-    (
-        r"CompiledFunctionBackward|aot_autograd|donated buffers",
-        "a compiled model has no second derivative",
-        "compile lai.WithSlopes(model), whose slopes are part of the program",
-    ),
-    (
-        r"use_reentrant|[Cc]heckpoint",
-        "reentrant checkpointing gives no gradient by the input",
-        "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
-    ),
-    (
-        r"_DDPSinkBackward",
-        "DistributedDataParallel(static_graph=True) takes the slopes' pass for the step's and averages no gradients",
-        "wrap lai.WithSlopes(model) instead, which returns outputs and slopes",
-    ),
-    (
-        r"RegisterPostBackwardFunction",
-        "FSDP frees a sharded layer's weights before the second derivative needs them",
-        "call fully_shard on lai.WithSlopes(model) as a whole and on no layer inside",
-    ),
-)
+WAYS_OUT = {
+    r"(?i)scaled_?dot_?product|_attention": "fused attention has no second derivative; "
+    "run the model under torch.nn.attention.sdpa_kernel(SDPBackend.MATH)",
+    r"(?i)cudnn_?rnn": "cuDNN's recurrent layers have no second derivative; "
+    "run the model under torch.backends.cudnn.flags(enabled=False)",
+    r"CompiledFunctionBackward|aot_autograd|donated buffers": "a compiled model has no second derivative; "
+    "compile lai.WithSlopes(model), whose slopes are part of the program",
+    r"use_reentrant|[Cc]heckpoint": "reentrant checkpointing gives no gradient by the input; "
+    "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
+    r"_DDPSinkBackward": "DistributedDataParallel(static_graph=True) takes the slopes' pass for the step's and averages "
+    "no gradients; wrap lai.WithSlopes(model) instead, which returns outputs and slopes",
+    r"RegisterPostBackwardFunction": "FSDP frees a sharded layer's weights before the second derivative needs them; "
+    "call fully_shard on lai.WithSlopes(model) as a whole and on no layer inside",
+}
 """What autograd's nodes or errors say, why it cannot be trained on, and what to do."""
 
 NO_DERIVATIVE = (
-    "the model holds an operation without a second derivative",
-    "write it in differentiable operations, or give its backward a derivative of its own",
+    "the model holds an operation without a second derivative; "
+    "write it in differentiable operations, or give its backward a derivative of its own"
 )
 """The same of whatever is not in ``WAYS_OUT``."""
 
 
 def _way_out(text: str) -> str:
-    found = ((cause, remedy) for pattern, cause, remedy in WAYS_OUT if re.search(pattern, text))
-    cause, remedy = next(found, NO_DERIVATIVE)
-    return f"the slopes cannot be trained on: {cause}; {remedy}"
+    why = next((why for pattern, why in WAYS_OUT.items() if re.search(pattern, text)), NO_DERIVATIVE)
+    return f"the slopes cannot be trained on: {why}"
 
 
 @contextmanager
@@ -62,8 +43,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        known = [pattern for pattern, _, _ in WAYS_OUT]
-        if any(re.search(pattern, str(error)) for pattern in (*known, r"is not implemented|once_differentiable")):
+        if any(re.search(pattern, str(error)) for pattern in (*WAYS_OUT, "is not implemented|once_differentiable")):
             raise RuntimeError(_way_out(str(error))) from error
         raise
 
@@ -85,13 +65,11 @@ def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor)
 
     Slopes are linear in the ``ones`` that were pulled back: if they do not depend on them, a backward in between was cut.
     """
-    names, whole = set(), False
-    for node in _nodes(slopes, xs):
-        name = node.name()
-        names.add(name)
-        whole |= name == "torch::autograd::AccumulateGrad" and node.variable is ones  # type: ignore[attr-defined]
-    if not whole or any(n.endswith(("NotImplemented", "Error", "CompiledFunctionBackwardBackward")) for n in names):
-        raise RuntimeError(_way_out(" ".join(sorted(names))))
+    nodes = {node: node.name() for node in _nodes(slopes, xs)}
+    whole = any(getattr(node, "variable", None) is ones for node in nodes)
+    dead = ("NotImplemented", "Error", "CompiledFunctionBackwardBackward")
+    if not whole or any(name.endswith(dead) for name in nodes.values()):
+        raise RuntimeError(_way_out(" ".join(sorted(nodes.values()))))
 
 
 def refuse_wrappers(output: Tensor, xs: tuple[Tensor, ...]) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .factor import check_choice
-from .gradient import input_gradient
-from .loss import Reduction
+from .gradient import graph_wanted, input_gradient
+from .loss import REDUCTIONS, Reduction
 from .schedule import check_count
 
 Method = Literal["exact", "hutchinson"]
@@ -29,13 +29,12 @@ def curvature_penalty(
     r"""The squared second derivatives of every sample's output by that sample's input.
 
     With :math:`H_i` the matrix of second derivatives at sample i, the penalty is :math:`\lVert H_i\rVert_F^2`, the sum
-    of the squares of its entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes one
-    backward pass through the slope for each input. "hutchinson" takes ``n_probes`` passes whatever the number of
-    inputs: for a vector v of independent random signs the mean of :math:`\lVert H_i v\rVert^2` is
-    :math:`\lVert H_i\rVert_F^2`, so the estimate and its gradients are right on average.
+    of its squared entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes a backward pass
+    through the slope for each input, "hutchinson" ``n_probes`` of them: for a vector v of independent random signs the
+    mean of :math:`\lVert H_i v\rVert^2` is :math:`\lVert H_i\rVert_F^2`, so it is right on average, gradients too.
 
-    Samples must not mix, as for :func:`lai.input_gradient`. A model made of straight pieces (ReLU) has second
-    derivatives of zero wherever they exist: its penalty is zero, and its kinks are not seen.
+    Samples must not mix, as for :func:`lai.input_gradient`. Of straight pieces (ReLU) the penalty is zero: it does not
+    see their kinks.
 
     Parameters
     ----------
@@ -79,12 +78,11 @@ def curvature_penalty(
     tensor([ 38., 326.])
     """
     check_choice("method", method, ("exact", "hutchinson"))
-    check_choice("reduction", reduction, ("mean", "sum", "none"))
+    check_choice("reduction", reduction, REDUCTIONS)
     check_count("n_probes", n_probes, least=1)
     if isinstance(output, Tensor) and (output.ndim == 0 or output.numel() != output.shape[0]):
         raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,) or (N, 1)")
-    if create_graph is None:
-        create_graph = torch.is_grad_enabled()
+    create_graph = graph_wanted(create_graph)
     if grad is None:
         grad = input_gradient(output, inputs, create_graph=True)
     elif grad.shape != inputs.shape or output.shape[0] != inputs.shape[0]:
@@ -99,37 +97,22 @@ def curvature_penalty(
 
     total = torch.zeros(len(inputs), dtype=grad.dtype, device=grad.device)
     if grad.requires_grad:  # else the slope is a constant, and so is its derivative, zero
-        directions = _axes(grad) if method == "exact" else _signs(grad, n_probes, generator)
-        for direction in directions:
+        d = grad.shape[1:].numel()
+        if method == "exact":
+            axes = torch.eye(d, dtype=grad.dtype, device=grad.device).reshape(d, *grad.shape[1:])
+            directions = [axis.expand(grad.shape) for axis in axes]
+        else:
+            how: Any = {"generator": generator, "device": grad.device}
+            directions = [2 * torch.randint(0, 2, grad.shape, **how).to(grad.dtype) - 1 for _ in range(n_probes)]
+        for v in directions:
             (row,) = torch.autograd.grad(
-                grad,
-                inputs,
-                grad_outputs=direction,
-                create_graph=create_graph,
-                retain_graph=True,
-                allow_unused=True,
+                grad, inputs, v, create_graph=create_graph, retain_graph=True, allow_unused=True
             )
             if row is not None:
-                total = total + row.flatten(1).square().sum(1) if row.ndim > 1 else total + row.square()
+                total = total + row.reshape(len(row), d).square().sum(1)
         if method == "hutchinson":
             total = total / n_probes
-    if not create_graph:
-        total = total.detach()
+    total = total if create_graph else total.detach()
     if reduction == "none":
         return total
     return total.mean() if reduction == "mean" else total.sum()
-
-
-def _axes(grad: Tensor) -> list[Tensor]:
-    """Each input's direction in turn, for all samples at once."""
-    d = grad[0].numel()
-    unit = torch.eye(d, dtype=grad.dtype, device=grad.device)
-    return [unit[j].reshape(grad.shape[1:]).expand(grad.shape) for j in range(d)]
-
-
-def _signs(grad: Tensor, n: int, generator: torch.Generator | None) -> list[Tensor]:
-    def draw() -> Tensor:
-        coin = torch.randint(0, 2, grad.shape, generator=generator, device=grad.device)
-        return (2 * coin - 1).to(grad.dtype)
-
-    return [draw() for _ in range(n)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,15 +14,14 @@ from .batchnorm import HandedOut, Moments, Slope
 
 
 class Network:
-    """One network of a sweep, as an objective sees it: its outputs, and its slopes.
+    """One network of a sweep, as an objective sees it; it calls one of the two methods once, or more often without BatchNorm.
 
-    An objective calls one of its two methods once, or more often where there is no BatchNorm.
+    ``left`` has BatchNorm's running statistics, as the last pass left them.
     """
 
     def __init__(self, template: nn.Module, weights: dict[str, Tensor], running: dict[str, Moments]) -> None:
         self._template, self._weights, self._running = template, weights, running
         self.left = running
-        """BatchNorm's running statistics, as the last pass left them."""
 
     def __call__(self, x: Tensor) -> Tensor:
         r"""Outputs (N,) or (N, 1) for ``x`` (N, \*features), normalised by the batch where there is BatchNorm."""
@@ -56,8 +55,8 @@ class Network:
 
     def _slope(self, x: Tensor, held: dict[str, Moments] | None) -> Any:
         def summed(z: Tensor) -> Any:
-            value, seen = self._pass(z, held)
-            return value.sum(), (value, seen)
+            passed = self._pass(z, held)
+            return passed[0].sum(), passed
 
         return grad(summed, has_aux=True)(x)
 
@@ -72,18 +71,12 @@ Objective = Callable[..., Tensor]
 
 
 class Part(NamedTuple):
-    """What some networks of a sweep minimise in a step.
+    r"""What some networks of a sweep minimise in a step.
 
-    Attributes
-    ----------
-    objective : callable (network, *args) -> scalar Tensor
-        The loss of one :class:`Network`, which is mapped over all of them. Use one and the same object for every step:
-        it is traced when it is first seen, so that it must not depend on values.
-    args : tuple of Tensor
-    own : tuple of bool
-        For each of ``args`` whether it has a row for each network that takes part, or is one for all of them.
-    rows : Tensor of int, optional
-        The networks that take part; all by default.
+    ``objective`` (network, \*args) is the loss of one :class:`Network`, which is mapped over all of them. Use one and the
+    same object for every step: it is traced when it is first seen, so that it must not depend on values. ``own`` says of
+    each of ``args`` whether it has a row for each network that takes part, or is one for all of them. ``rows`` are the
+    networks that take part, all by default.
     """
 
     objective: Objective
@@ -116,52 +109,20 @@ _TRACED: dict[Any, torch.fx.GraphModule] = {}
 
 
 def trace(
-    kind: str | None,
-    template: nn.Module,
-    same: Mapping[str, Tensor],
-    fixed: Mapping[str, Tensor],
-    rows: Mapping[Name, Tensor],
-    part: Part,
-    arguments: list[Tensor],
+    kind: str | None, template: nn.Module, names: Sequence[Sequence[Any]], part: Part, arguments: list[Tensor]
 ) -> torch.fx.GraphModule:
-    """The program of a part, traced once for each kind of network: from flat ``arguments`` to its networks' losses (E,) and their new state.
+    """The program of a part, from flat ``arguments`` to its networks' losses (E,) and their new state.
 
-    Parameters
-    ----------
-    kind : str, optional
-        What tells the networks' architecture from every other; None if nothing does, and the trace is not shared.
-    template : Module
-        Of the networks' architecture, its BatchNorm layers replaced by ``lai.batchnorm.HandedOut``.
-    same, fixed, rows
-        Names, in the order of the arguments: what is one for all networks, what each has of its own and keeps, and its
-        state, which the step changes.
-    part : Part
-    arguments : list of Tensor
-        (lr / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)) as one tensor (2,), then ``same``, ``fixed``, ``rows`` and the part's own.
+    Traced once for each ``kind`` of network, where that says all of the architecture; each time where it is None. In the
+    ``template`` BatchNorm layers are replaced by ``HandedOut``. The arguments are (lr / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)) as one
+    tensor (2,), then what has these ``names``, one for all networks, each one's own to keep, and each one's state, which
+    the step changes; then the part's own.
     """
-    like = [(t.shape, t.dtype, t.device) for t in arguments]
-    key = kind, part.objective, part.own, tuple(same), tuple(fixed), tuple(rows), str(like)
-    if kind is None:
-        return _traced(template, same, fixed, rows, part, arguments)
-    if key not in _TRACED:
-        _TRACED[key] = _traced(template, same, fixed, rows, part, arguments)
-    return _TRACED[key]
-
-
-def _traced(
-    template: nn.Module,
-    same: Mapping[str, Tensor],
-    fixed: Mapping[str, Tensor],
-    rows: Mapping[Name, Tensor],
-    part: Part,
-    arguments: list[Tensor],
-) -> torch.fx.GraphModule:
     from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 
-    names: tuple[list[Any], ...] = [*same], [*fixed], [*rows]
-
-    def one(state: dict[Name, Tensor], own: dict[str, Tensor], shared: dict[str, Tensor], *others: Any) -> Any:
-        rate, args = others
+    def one(
+        state: dict[Name, Tensor], own: dict[str, Tensor], shared: dict[str, Tensor], rate: Tensor, args: Any
+    ) -> Any:
         running = {n: Moments(state["mean", n], state["var", n]) for kind, n in names[2] if kind == "mean"}
 
         def loss_of(weights: dict[str, Tensor]) -> Any:
@@ -179,14 +140,17 @@ def _traced(
     mapped = vmap(one, in_dims=(0, 0, None, None, [0 if own else None for own in part.own]))
 
     def flat(rate: Tensor, *tensors: Tensor) -> Any:
-        parts: list[dict[Any, Tensor]] = []
-        at = 0
-        for of_kind in names:
-            parts.append(dict(zip(of_kind, tensors[at : at + len(of_kind)], strict=True)))
-            at += len(of_kind)
-        return mapped(parts[2], parts[1], parts[0], rate, list(tensors[at:]))
+        left = iter(tensors)
+        shared, own, state = ({name: next(left) for name in of_kind} for of_kind in names)
+        return mapped(state, own, shared, rate, list(left))
 
-    return make_fx(flat)(*arguments)
+    like = [(t.shape, t.dtype, t.device) for t in arguments]
+    key = kind, part.objective, part.own, str(names), str(like)
+    if kind is None:
+        return make_fx(flat)(*arguments)
+    if key not in _TRACED:
+        _TRACED[key] = make_fx(flat)(*arguments)
+    return _TRACED[key]
 
 
 _COMPILED: dict[Any, Callable[..., Any]] = {}

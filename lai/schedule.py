@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .factor import check_choice
+from .factor import check_choice, is_number
 
 Sampling = Literal["batches", "points"]
 Placement = Literal["spread", "free"]
@@ -78,7 +78,7 @@ class LaiSchedule:
         epochs: int | None = None,
         seed: int = 0,
     ) -> None:
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
+        if not is_number(alpha, 0, 1, ends=True):
             raise ValueError(f"alpha = {alpha!r}: the share of Lai batches must be a number from 0 to 1")
         check_choice("sampling", sampling, ("batches", "points"))
         check_choice("placement", placement, ("spread", "free"))
@@ -88,8 +88,7 @@ class LaiSchedule:
             )
         self.alpha = float(alpha)
         self.pretrain_epochs = check_count("pretrain_epochs", pretrain_epochs)
-        self.sampling = sampling
-        self.placement = placement
+        self.sampling, self.placement = sampling, placement
         self.epochs = None if epochs is None else check_count("epochs", epochs, least=1)
         self.seed = check_count("seed", seed)
         self._share = Fraction(str(self.alpha))  # 0.01 means 1/100, not the double nearest to it

@@ -115,24 +115,13 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         verbose: bool = False,
         device: str | torch.device = "auto",
     ) -> None:
-        self.hidden = hidden
-        self.activation = activation
-        self.lam = lam
-        self.lam_units = lam_units
-        self.loss = loss
-        self.alpha = alpha
-        self.pretrain_epochs = pretrain_epochs
-        self.budget = budget
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.random_state = random_state
-        self.verbose = verbose
-        self.device = device
+        self.hidden, self.activation = hidden, activation
+        self.lam, self.lam_units, self.loss, self.budget = lam, lam_units, loss, budget
+        self.alpha, self.pretrain_epochs = alpha, pretrain_epochs
+        self.epochs, self.batch_size, self.lr = epochs, batch_size, lr
+        self.early_stopping, self.validation_fraction = early_stopping, validation_fraction
+        self.n_iter_no_change, self.tol = n_iter_no_change, tol
+        self.random_state, self.verbose, self.device = random_state, verbose, device
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LaiRegressor:
         """Train on X (N, d) and y (N,), each row's loss times its weight (N,), of which only the ratios count."""
@@ -140,12 +129,11 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         kept = weight > 0
         X, y, weight = X[kept], y[kept].astype(np.float64), weight[kept].astype(np.float64)
-        for name, least in (("epochs", 1), ("batch_size", 1), ("n_iter_no_change", 1)):
-            check_count(name, getattr(self, name), least=least)
+        for name in ("epochs", "batch_size", "n_iter_no_change"):
+            check_count(name, getattr(self, name), least=1)
         check_positive("lr", self.lr)
         check_choice("lam_units", self.lam_units, ("raw", "standardised"))
-        rng = check_random_state(self.random_state)
-        seed = int(rng.randint(2**31 - 1))
+        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         schedule = LaiSchedule(self.alpha, pretrain_epochs=self.pretrain_epochs, seed=seed)
         self._x_scaler = StandardScaler().fit(X, sample_weight=weight)
         self._y_scaler = StandardScaler().fit(y[:, None], sample_weight=weight)

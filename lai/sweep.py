@@ -11,13 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
-from .factor import check_choice, check_lam, compute_dtype
+from .factor import check_broadcast, check_choice, check_lam, compute_dtype
 from .gradient import assert_independent_samples
 from .loss import lai_loss, plain_loss
 from .metrics import rmse
 from .program import BETAS, Name, Network, Objective, Part, compiled, trace
 from .schedule import LaiSchedule, check_count
-from .training import batch_order, batch_starts, check_data, check_positive, lai_points, resolve_device
+from .training import (
+    batch_order,
+    batch_sizes,
+    check_data,
+    check_positive,
+    check_shapes,
+    inside_and_outside,
+    lai_points,
+    resolve_device,
+)
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""
@@ -45,7 +54,7 @@ class Sweep:
     Attributes
     ----------
     how : str
-        "compiled", or "eager" with the reason.
+        "compiled", or "eager" with the reason; of every kind of step since :meth:`fit` was last called.
 
     Raises
     ------
@@ -80,44 +89,43 @@ class Sweep:
         _check_models(models)
         self.device = resolve_device(device)
         self.compile: bool | Literal["auto"] = compile
-        self.how = "eager: nothing was trained yet"
         self._first = copy.deepcopy(models[0]).to(self.device)
         self._template = HandedOut.replacing(copy.deepcopy(self._first)).train()
-        held = {n for n, m in self._template.named_modules() if isinstance(m, HandedOut)}
-        self._coupled = bool(held)
-        stacked = {
-            name: torch.stack([m.state_dict()[name].detach() for m in models]).to(self.device)
-            for name in models[0].state_dict()
-        }
-        trained = {name: None for name, p in models[0].named_parameters() if p.requires_grad}
+        norms = sorted(n for n, m in self._template.named_modules() if isinstance(m, HandedOut))
+        self._coupled = bool(norms)
+        states = [model.state_dict() for model in models]
+        stacked = {n: torch.stack([s[n].detach() for s in states]).to(self.device) for n in states[0]}
+        trained = [name for name, p in models[0].named_parameters() if p.requires_grad]
         self._rows: dict[Name, Tensor] = {("weight", name): stacked[name].clone() for name in trained}
         for moment in ("first", "second"):
             self._rows |= {(moment, name): torch.zeros_like(stacked[name]) for name in trained}
-        for name in sorted(held):
-            self._rows |= {(part, name): stacked[f"{name}.running_{part}"].clone() for part in Moments._fields}
-        running = {f"{n}.{part}" for n in held for part in ("running_mean", "running_var", "num_batches_tracked")}
-        rest = {n: t for n, t in stacked.items() if n not in trained and n not in running}
+        for name in norms:
+            self._rows |= {(part, name): stacked[_saved_as(part, name)].clone() for part in Moments._fields}
+        kept = {_saved_as(*name) for name in self._rows}
+        self._counts = {n: t.clone() for n, t in stacked.items() if n.endswith("num_batches_tracked")}
+        rest = {n: t for n, t in stacked.items() if n not in kept | self._counts.keys()}
         self._same = {n: t[0] for n, t in rest.items() if (t == t[:1]).all()}  # computed with once, not E times
         self._fixed = {n: t for n, t in rest.items() if n not in self._same}
-        self._counts = {n: t.clone() for n, t in stacked.items() if n.endswith("num_batches_tracked")}
         self._lr, self._steps = lr, 0
-        self._programs: dict[Any, Callable[..., Any]] = {}
+        self._programs: dict[Any, tuple[Callable[..., Any], str]] = {}
         self._planned: dict[Objective, int] = {}
+        self._ways: list[str] = []
 
     def __len__(self) -> int:
         return len(next(iter(self._rows.values())))
 
+    @property
+    def how(self) -> str:
+        """Whether its programs are compiled, and if not, why."""
+        return " and ".join(self._ways) or "eager: nothing was trained yet"
+
     def models(self) -> list[nn.Module]:
         """The networks, as copies, in training mode."""
-        state = {**self._fixed, **self._counts}
-        for (kind, name), values in self._rows.items():
-            if kind not in ("first", "second"):
-                state[name if kind == "weight" else f"{name}.running_{kind}"] = values
-        result = []
-        for i in range(len(self)):
-            model = copy.deepcopy(self._first)
+        state = {_saved_as(*name): t for name, t in self._rows.items() if name[0] not in ("first", "second")}
+        state |= self._fixed | self._counts
+        result = [copy.deepcopy(self._first).train() for _ in range(len(self))]
+        for i, model in enumerate(result):
             model.load_state_dict({name: values[i] for name, values in state.items()}, strict=False)
-            result.append(model.train())
         return result
 
     def branch(self, index: Sequence[int]) -> Sweep:
@@ -182,27 +190,31 @@ class Sweep:
         Source: paper, section 5 and version 2, section 6.1.
         """
         x, y = (t.to(self.device) for t in check_data("train", train))
-        for name, value in (("epochs", epochs), ("first_epoch", first_epoch), ("seed", seed)):
-            check_count(name, value)
         check_count("validate_every", validate_every, least=1)
         check_choice("slope", slope, tuple(SLOPES))
-        if check_count("batch_size", batch_size, least=2 if self._coupled else 1) > len(x) and drop_last:
-            raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(x)} samples")
+        least = 2 if self._coupled else 1
+        sizes = batch_sizes(
+            len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last, least=least
+        )
         lam, takers, rest = self._takers(lams, x)
         if self._coupled and schedule is not None and schedule.sampling == "points" and takers.numel():
             raise ValueError("schedule.sampling = 'points': BatchNorm would mix the sampled points; use 'batches'")
         losses = _objectives(slope, tuple(sorted(options.items())))
-        starts = batch_starts(len(x), batch_size, drop_last=drop_last)
-        sizes = [min(batch_size, len(x) - start) for start in starts]
         if self._coupled and min(sizes) == 1:
             raise ValueError(
                 f"batch_size = {batch_size}: leaves a batch of one sample, which BatchNorm cannot normalise; "
                 "use drop_last=True or another size"
             )
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        self._rehearse(losses.whole, (x, y), held_out, lam, takers, slope)
+        self._rehearse(
+            Part(losses.whole, (x[: sizes[0]], y[: sizes[0]], lam), (False, False, True), takers),
+            (x, y),
+            held_out,
+            slope,
+        )
+        self._ways = []
         share = 0.0 if not takers.numel() else 1.0 if schedule is None else schedule.alpha
-        steps = epochs * len(starts)
+        steps = epochs * len(sizes)
         mixed = steps if schedule is not None and schedule.sampling == "points" else 0
         self._planned = {losses.plain: steps, losses.whole: round(share * steps), losses.part: mixed}
         history: dict[str, list[Any]] = {name: [] for name in ("epoch", "network", "loss", "lai_share")}
@@ -252,36 +264,27 @@ class Sweep:
         """λ of the networks that take the Lai loss, a row each; which these are, and which the others."""
         if len(lams) != len(self):
             raise ValueError(f"lams has {len(lams)} entries: a sweep of {len(self)} networks needs one for each")
-        given = [(i, check_lam(v, n_features=x[0].numel(), name="lams")) for i, v in enumerate(lams) if v is not None]
+        given = {i: check_lam(v, name=f"lams[{i}]") for i, v in enumerate(lams) if v is not None}
+        for i, v in given.items():
+            if isinstance(v, Tensor):
+                check_broadcast(v, x.shape[1:], "the features of x", name=f"lams[{i}]")
         exact = torch.float64 if self.device.type != "mps" else torch.float32
-        values = [torch.as_tensor(v, dtype=exact) for _, v in given]
+        values = [torch.as_tensor(v, dtype=exact) for v in given.values()]
         if any(v.ndim for v in values):  # numbers beside lists become lists
-            values = [v.reshape(x.shape[1:]) if v.ndim else v.expand(x.shape[1:]) for v in values]
-        takers = torch.tensor([i for i, _ in given], dtype=torch.long)
+            values = [v.expand(x.shape[1:]) for v in values]
+        takers = torch.tensor(list(given), dtype=torch.long)
         rest = torch.tensor([i for i, v in enumerate(lams) if v is None], dtype=torch.long)
         lam = torch.stack(values) if values else torch.zeros(0)
         return lam.to(self.device), takers.to(self.device), rest.to(self.device)
 
-    def _rehearse(self, lai: Objective, train: Any, val: Any, lam: Tensor, takers: Tensor, slope: Slope) -> None:
-        """What cannot work fails before any weight moves."""
+    def _rehearse(self, part: Part, train: Any, val: Any, slope: Slope) -> None:
+        """What cannot work fails before any weight moves; a step of the Lai loss is traced, as training will need it."""
         model = self.models()[0]
-        x, y = (t[:2] for t in train)
-        for name, data in (("train", train), ("val", val)):
-            if data is None:
-                continue
-            inputs, target = (t[:2] for t in data)
-            if inputs.shape[1:] != x.shape[1:]:
-                raise ValueError(f"{name}: x is (N, *{tuple(inputs.shape[1:])}), in train (N, *{tuple(x.shape[1:])})")
-            shape = model.eval()(inputs).shape
-            if shape != target.shape:
-                raise ValueError(
-                    f"{name}: the model returns shape {tuple(shape)} for {len(inputs)} samples and y is "
-                    f"{tuple(target.shape)}"
-                )
-        if takers.numel():
-            self._trace(Part(lai, (x, y, lam), (False, False, True), takers))
-            if slope != "summed" and len(x) > 1:
-                assert_independent_samples(FixedStatistics(model.train()), x)
+        check_shapes(model.eval(), train, val, 2)
+        if part.rows is not None and len(part.rows):
+            self._trace(part)
+            if slope != "summed" and len(train[0]) > 1:
+                assert_independent_samples(FixedStatistics(model.train()), train[0])
 
     def _arguments(self, part: Part) -> list[Tensor]:
         """All that a program reads, flat: Adam's step, what is one for all networks, each one's own, the part's own."""
@@ -294,9 +297,8 @@ class Sweep:
         return [torch.tensor(rate, dtype=like.dtype, device=like.device), *self._same.values(), *own, *part.args]
 
     def _trace(self, part: Part) -> torch.fx.GraphModule:
-        return trace(
-            _kind(self._first), self._template, self._same, self._fixed, self._rows, part, self._arguments(part)
-        )
+        names = list(self._same), list(self._fixed), list(self._rows)
+        return trace(_kind(self._first), self._template, names, part, self._arguments(part))
 
     def _program(self, part: Part) -> Callable[..., Any]:
         """What computes (losses (E,), the networks' new state as in ``_rows``) from :meth:`_arguments`."""
@@ -306,12 +308,17 @@ class Sweep:
         key = part.objective, part.own, str(at), torch.get_num_threads(), wanted
         if key not in self._programs:
             traced = self._trace(part)
-            if wanted:
-                self._programs[key], self.how = compiled(traced, self._arguments(part))
-            else:
-                self._programs[key] = traced
-                self.how = f"eager: {'compile is False' if not self.compile else 'few steps'}"
-        return self._programs[key]
+            why = "compile is False" if not self.compile else "few steps"
+            self._programs[key] = compiled(traced, self._arguments(part)) if wanted else (traced, f"eager: {why}")
+        program, way = self._programs[key]
+        if way not in self._ways:
+            self._ways.append(way)
+        return program
+
+
+def _saved_as(kind: str, name: str) -> str:
+    """What a state dict calls a row; a BatchNorm layer may be the model itself."""
+    return name if kind == "weight" else f"{name}.running_{kind}".lstrip(".")
 
 
 def _refuse_nonfinite(losses: Tensor, lams: Sequence[Any], epoch: int) -> None:
@@ -363,9 +370,7 @@ def _parts(
     if len(chosen) == len(x):
         parts = [Part(losses.whole, (x, y, lam), (False, False, True), rows)]
     else:
-        outside = torch.ones(len(x), dtype=torch.bool)
-        outside[chosen] = False
-        inside, others = chosen.to(x.device), outside.nonzero().flatten().to(x.device)
+        inside, others = inside_and_outside(chosen, x)
         args = x[inside], y[inside], x[others], y[others], lam
         parts = [Part(losses.part, args, (False, False, False, False, True), rows)]
     return parts + ([Part(losses.plain, batch, (False, False), rest)] if rest.numel() else [])

@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .factor import check_choice, compute_dtype
+from .factor import check_choice, check_flag, compute_dtype, is_number
 from .gradient import (
     Inputs,
     WithSlopes,
     arguments,
     assert_independent_samples,
     call,
-    check_flag,
     each_tensor,
     unchanged,
 )
@@ -69,12 +68,11 @@ def fit(
         criterion it selects nothing.
     epochs, batch_size : int
     lr : float
-        The step size, of Adam or of all parameter groups of ``optimizer``, which keep their own where there is none.
+        Of Adam, or of all groups of ``optimizer``, which keep their own where there is none.
     seed : int
         Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
         Arms trained with one seed see identical batches, whatever their loss.
-    device : "auto", "cpu", "cuda" or a torch device
-        "auto" is CUDA where there is one.
+    device : "auto" (CUDA where there is one), "cpu", "cuda" or a torch device
     progress
         Show a progress bar (needs tqdm).
     drop_last
@@ -108,10 +106,9 @@ def fit(
         largest \|k\|.
     RuntimeError
         If samples are not independent, or the model cannot be differentiated twice (:func:`lai.input_gradient`).
-    ModuleNotFoundError
-        For a progress bar without tqdm.
-    ValueError, TypeError
-        For shapes or options that make no sense, or a model of which no parameter would be trained; before anything is.
+    ValueError, TypeError, ModuleNotFoundError
+        For shapes or options that make no sense, a model of which no parameter would be trained, or a bar without tqdm;
+        before anything is.
 
     Source: paper, section 5 and section 6.1; optimiser settings are the caller's, as the paper states none.
 
@@ -128,50 +125,42 @@ def fit(
     [0.0, 0.0, 0.25, 0.25]
     """
     x, y = check_data("train", train, several=True)
-    for name, value in (("epochs", epochs), ("first_epoch", first_epoch), ("seed", seed)):
-        check_count(name, value)
-    for name, flag in (("progress", progress), ("drop_last", drop_last), ("allow_coupling", allow_coupling)):
+    for name, flag in (("progress", progress), ("allow_coupling", allow_coupling)):
         check_flag(name, flag)
-    if check_count("batch_size", batch_size, least=1) > len(y) and drop_last:
-        raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {len(y)} samples")
+    sizes = batch_sizes(len(y), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last)
     plain = _check_criterion(criterion, schedule, allow_coupling, weight is not None)
     where = resolve_device(device)
     model.to(where)
-    x, y = each_tensor(lambda t: t.to(where), (x, y))
-    share = None if weight is None else _shares(weight, y)
-    held_out = None if val is None else each_tensor(lambda t: t.to(where), check_data("val", val, several=True))
     if isinstance(criterion, nn.Module):
         criterion.to(where)
-    inner = getattr(model, "_orig_mod", model)  # of a compiled model
-    sloped = model if isinstance(inner, WithSlopes) else WithSlopes(model)
-    whole = _Called(sloped.model)  # type: ignore[arg-type]
+    held_out = None if val is None else check_data("val", val, several=True)
+    share = None if weight is None else _shares(weight, y)
+    x, y, share, held_out = each_tensor(lambda t: t.to(where), (x, y, share, held_out))
+    losses = _Losses(model, criterion, plain)
     optimizer = _optimizer(model, optimizer, lr, scheduler)
     model.train()
-    starts = batch_starts(len(y), batch_size, drop_last=drop_last)
-    sizes = [min(batch_size, len(y) - s) for s in starts]
     history: dict[str, list[float]] = {name: [] for name in ("epoch", "loss", "lai_share")}
     if held_out is not None:
         history["val_rmse"] = []
     cuda = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.enable_grad():
-        _rehearse(sloped, whole, x, y, held_out, criterion, plain, min(2, *sizes))
+        losses.rehearse((x, y), held_out, min(2, *sizes))
         if criterion is not None and not allow_coupling and len(y) > 1:
-            assert_independent_samples(inner, x)
+            assert_independent_samples(getattr(model, "_orig_mod", model), x)
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
             own_seed, order = batch_order(seed, epoch, len(y))
             _seed(own_seed, where)
-            x_in_order, y_in_order, share_in_order = _rows((x, y, share), order.to(where))
+            in_order = _rows((x, y, share), order.to(where))
             plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
             total = torch.zeros((), dtype=compute_dtype(y), device=where)
-            for b, (start, chosen) in enumerate(zip(starts, plan, strict=True)):
-                xb, yb, wb = _rows((x_in_order, y_in_order, share_in_order), slice(start, start + batch_size))
-                loss_of = partial(_batch_loss, sloped, whole, xb, yb, wb, criterion, plain, chosen, (epoch, b))
-                total += _step(optimizer, loss_of) * len(yb)
+            for b, chosen in enumerate(plan):
+                batch = _rows(in_order, slice(b * batch_size, (b + 1) * batch_size))
+                total += _step(optimizer, partial(losses.of_batch, batch, chosen, (epoch, b))) * sizes[b]
             history["epoch"].append(epoch)
             history["loss"].append(float(total) / sum(sizes))
             history["lai_share"].append(sum(map(len, plan)) / sum(sizes))
             if held_out is not None:
-                history["val_rmse"].append(rmse(whole, *held_out))
+                history["val_rmse"].append(rmse(losses.sloped.model, *held_out))
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
                 scheduler.step(history["loss" if held_out is None else "val_rmse"][-1])
             elif scheduler is not None:
@@ -181,6 +170,18 @@ def fit(
             if done:
                 break
     return history
+
+
+def batch_sizes(
+    n: int, batch_size: int, epochs: int, *, seed: int, first_epoch: int, drop_last: bool, least: int = 1
+) -> list[int]:
+    """The sizes of an epoch's batches over ``n`` samples, or what is wrong with the numbers."""
+    for name, value in (("epochs", epochs), ("first_epoch", first_epoch), ("seed", seed)):
+        check_count(name, value)
+    check_flag("drop_last", drop_last)
+    if check_count("batch_size", batch_size, least=least) > n and drop_last:
+        raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {n} samples")
+    return [min(batch_size, n - start) for start in batch_starts(n, batch_size, drop_last=drop_last)]
 
 
 def batch_starts(n: int, batch_size: int, *, drop_last: bool) -> range:
@@ -230,17 +231,6 @@ def lai_points(schedule: LaiSchedule | None, epoch: int, sizes: list[int]) -> li
     return [range(n if lai else 0) for n, lai in zip(sizes, schedule.batches(epoch, len(sizes)), strict=True)]
 
 
-class _Called(nn.Module):
-    """A model as a function of its inputs in one piece."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x: Inputs) -> Tensor:
-        return call(self.model, arguments(x))
-
-
 def _rows(x: Any, rows: Any) -> Any:
     return each_tensor(lambda t: t[rows], x)
 
@@ -260,53 +250,106 @@ def _step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor]) -> Te
     return losses[0]
 
 
-def _batch_loss(
-    sloped: nn.Module,
-    whole: nn.Module,
-    x: Inputs,
-    y: Tensor,
-    weight: Tensor | None,
-    criterion: Criterion | None,
-    plain: Error,
-    chosen: range | Tensor,
-    at: tuple[int, int],
-) -> Tensor:
-    """The batch's mean loss, which is finite; ``at`` are its epoch and number."""
-    k = None
-    if criterion is None or len(chosen) == 0:
-        loss = _plain_batch(whole, x, y, weight, plain)
-    elif len(chosen) == len(y):
-        loss, k = _lai_batch(sloped, x, y, weight, criterion)
-    else:
-        assert isinstance(chosen, Tensor)
-        # The sampled points have a pass of their own: only they pay for the second derivative.
-        rest = torch.ones(len(y), dtype=torch.bool)
-        rest[chosen] = False
-        inside, outside = chosen.to(y.device), rest.nonzero().flatten().to(y.device)
-        x_in, y_in, weight_in = _rows((x, y, weight), inside)
-        x_out, y_out, weight_out = _rows((x, y, weight), outside)
-        lai, k = _lai_batch(sloped, x_in, y_in, weight_in, criterion)
-        other = _plain_batch(whole, x_out, y_out, weight_out, plain)
-        share = len(chosen) / len(y)
-        loss = share * lai + (1 - share) * other
-    if not torch.isfinite(loss):
-        _refuse_loss(loss, *at, criterion, k)
-    return loss
+class _Losses:
+    """What a batch minimises: the plain error, the Lai loss, or each of them on a part of the samples."""
+
+    def __init__(self, model: nn.Module, criterion: Criterion | None, error: Error) -> None:
+        inner = getattr(model, "_orig_mod", model)  # of a compiled model
+        self.sloped: Any = model if isinstance(inner, WithSlopes) else WithSlopes(model)
+        self.criterion: Any = criterion
+        self.error = error
+
+    def plain(self, x: Inputs, y: Tensor, weight: Tensor | None = None) -> Tensor:
+        errors = self.error(call(self.sloped.model, arguments(x)), y)
+        return (errors if weight is None else errors * weight.reshape(-1, *[1] * (errors.ndim - 1))).mean()
+
+    def lai(self, x: Inputs, y: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The loss, and the slopes."""
+        output, k = call(self.sloped, arguments(x))
+        if weight is None:
+            return self.criterion(output, y, k), k.detach()
+        # The criterion divides by the weights of the batch; weights of all samples have mean one.
+        return self.criterion(output, y, k, weight) * weight.mean(), k.detach()
+
+    def of_batch(self, batch: Any, chosen: range | Tensor, at: tuple[int, int]) -> Tensor:
+        """The mean loss of a batch (x, y, weight), which is finite; ``at`` are its epoch and number."""
+        k = None
+        if len(chosen) == 0:
+            loss = self.plain(*batch)
+        elif len(chosen) == len(batch[1]):
+            loss, k = self.lai(*batch)
+        else:
+            # The sampled points have a pass of their own: only they pay for the second derivative.
+            inside, outside = inside_and_outside(chosen, batch[1])
+            lai, k = self.lai(*_rows(batch, inside))
+            share = len(chosen) / len(batch[1])
+            loss = share * lai + (1 - share) * self.plain(*_rows(batch, outside))
+        if not torch.isfinite(loss):
+            lam = getattr(self.criterion, "lam", None)
+            lam = lam.tolist() if isinstance(lam, Tensor) else lam
+            slopes = (
+                f"a plain batch, λ = {lam} elsewhere" if k is None else f"λ = {lam}, largest |k| = {k.abs().max():.3g}"
+            )
+            raise FloatingPointError(
+                f"the loss became {loss.item()} at epoch {at[0]}, batch {at[1]} "
+                f"({'plain MSE' if self.criterion is None else slopes}); the weights are as before that batch. "
+                "Try a smaller lr, a λ nearer to 1, or scaled inputs."
+            )
+        return loss
+
+    def rehearse(self, train: tuple[Inputs, Tensor], val: tuple[Inputs, Tensor] | None, n: int) -> None:
+        """A batch of ``n`` of everything that training will do, so that what cannot work fails before anything is trained."""
+        parameters = list(self.sloped.parameters())
+        gradients = [p.grad for p in parameters]
+        try:
+            with unchanged(self.sloped):
+                check_shapes(self.sloped.model, train, val, n)
+                few = _rows(train, slice(n))
+                losses = [self.plain(*few)]
+                if self.criterion is not None:
+                    losses.append(self.lai(*few)[0])
+                if losses[-1].ndim != 0:
+                    shape = tuple(losses[-1].shape)
+                    raise ValueError(f"criterion returned shape {shape}: it must return one number, the mean")
+                for loss in losses:
+                    for p in parameters:
+                        p.grad = None
+                    if loss.requires_grad:
+                        with explained():
+                            loss.backward()
+                    if all(p.grad is None for p in parameters):
+                        raise ValueError(
+                            "model: no parameter receives a gradient from the loss, so nothing would be trained; "
+                            "look for detach() or no_grad in its forward"
+                        )
+        finally:
+            for p, before in zip(parameters, gradients, strict=True):
+                p.grad = before
 
 
-def _lai_batch(
-    sloped: nn.Module, x: Inputs, y: Tensor, weight: Tensor | None, criterion: Criterion
-) -> tuple[Tensor, Tensor]:
-    output, k = call(sloped, arguments(x))
-    if weight is None:
-        return criterion(output, y, k), k.detach()
-    # The criterion divides by the weights of the batch; weights of all samples have mean one.
-    return criterion(output, y, k, weight) * weight.mean(), k.detach()  # type: ignore[call-arg]
+def inside_and_outside(chosen: Any, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The places of a batch that are chosen, and the others: indices, where ``y`` is."""
+    rest = torch.ones(len(y), dtype=torch.bool)
+    rest[chosen] = False
+    return chosen.to(y.device), rest.nonzero().flatten().to(y.device)
 
 
-def _plain_batch(whole: nn.Module, x: Inputs, y: Tensor, weight: Tensor | None, plain: Error) -> Tensor:
-    errors = plain(whole(x), y)
-    return (errors if weight is None else errors * weight.reshape(-1, *[1] * (errors.ndim - 1))).mean()
+def check_shapes(model: Callable[..., Tensor], train: Any, val: Any, n: int) -> None:
+    """Raise unless both have the same features, and the model returns the targets' shape; tried with ``n`` samples."""
+    expected = [str(tuple(t.shape[1:])) for t in arguments(train[0]).values()]
+    for name, data in {"train": train, "val": val}.items():
+        if data is None:
+            continue
+        x, y = _rows(data, slice(n))
+        found = [str(tuple(t.shape[1:])) for t in arguments(x).values()]
+        if found != expected:
+            raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(expected)})")
+        shape = call(model, arguments(x)).shape
+        if shape != y.shape:
+            raise ValueError(
+                f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): "
+                "they must be the same, as (N,) against (N, 1) would broadcast"
+            )
 
 
 def _shares(weight: Tensor, y: Tensor) -> Tensor:
@@ -321,7 +364,7 @@ def _shares(weight: Tensor, y: Tensor) -> Tensor:
 
 def check_positive(name: str, value: float) -> float:
     """``value`` if it is a finite number greater than 0, else ``ValueError``."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if not is_number(value, 0):
         raise ValueError(f"{name} = {value!r}: must be finite and greater than 0")
     return value
 
@@ -389,78 +432,9 @@ def _optimizer(
     return optimizer
 
 
-def _rehearse(
-    sloped: nn.Module,
-    whole: nn.Module,
-    x: Inputs,
-    y: Tensor,
-    val: tuple[Inputs, Tensor] | None,
-    criterion: Criterion | None,
-    plain: Error,
-    n: int,
-) -> None:
-    """A batch of ``n`` of everything that training will do, so that what cannot work fails before anything is trained."""
-    parameters = list(sloped.parameters())
-    gradients = [p.grad for p in parameters]
-    shapes = [str(tuple(t.shape[1:])) for t in arguments(x).values()]
-    try:
-        with unchanged(sloped):
-            for name, (inputs, target) in {"train": (x, y), **({} if val is None else {"val": val})}.items():
-                found = [str(tuple(t.shape[1:])) for t in arguments(inputs).values()]
-                if found != shapes:
-                    raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(shapes)})")
-                shape = whole(_rows(inputs, slice(n))).shape
-                if shape != target[:n].shape:
-                    raise ValueError(
-                        f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(target.shape[1:])}): "
-                        "they must be the same, as (N,) against (N, 1) would broadcast"
-                    )
-            few, few_y = _rows((x, y), slice(n))
-            losses = [_plain_batch(whole, few, few_y, None, plain)]
-            if criterion is not None:
-                losses.append(_lai_batch(sloped, few, few_y, None, criterion)[0])
-            if losses[-1].ndim != 0:
-                raise ValueError(
-                    f"criterion returned shape {tuple(losses[-1].shape)}: it must return one number, the mean"
-                )
-            for loss in losses:
-                _rehearse_backward(loss, parameters)
-    finally:
-        for p, before in zip(parameters, gradients, strict=True):
-            p.grad = before
-
-
-def _rehearse_backward(loss: Tensor, parameters: list[nn.Parameter]) -> None:
-    for p in parameters:
-        p.grad = None
-    if loss.requires_grad:
-        with explained():
-            loss.backward()
-    if all(p.grad is None for p in parameters):
-        raise ValueError(
-            "model: no parameter receives a gradient from the loss, so nothing would be trained; "
-            "look for detach() or no_grad in its forward"
-        )
-
-
 def _seed(seed: int, where: torch.device) -> None:
     """Seed the CPU and the device in use, and no other: torch.manual_seed would reseed every GPU."""
     torch.default_generator.manual_seed(seed)
     if where.type == "cuda":
         with torch.cuda.device(where):
             torch.cuda.manual_seed(seed)
-
-
-def _refuse_loss(loss: Tensor, epoch: int, batch: int, criterion: Criterion | None, k: Tensor | None) -> None:
-    lam = getattr(criterion, "lam", None)
-    shown = lam.tolist() if isinstance(lam, Tensor) else lam
-    if criterion is None:
-        about = "plain MSE"
-    elif k is None:
-        about = f"a plain batch, λ = {shown} elsewhere"
-    else:
-        about = f"λ = {shown}, largest |k| = {float(k.abs().max()):.3g}"
-    raise FloatingPointError(
-        f"the loss became {loss.item()} at epoch {epoch}, batch {batch} ({about}); "
-        "the weights are as before that batch. Try a smaller lr, a λ nearer to 1, or scaled inputs."
-    )

@@ -18,7 +18,7 @@ PART = lai.LaiSchedule(0.4, seed=5)
 POINTS = lai.LaiSchedule(0.25, sampling="points")
 
 
-def wave(n: int = 70, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+def wave(n: int = 38, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
     g = torch.Generator().manual_seed(0)
     x = torch.rand(n, 2, generator=g, dtype=torch.float64) * 4 - 2
     y = torch.sin(2 * x[:, 0]) + 0.3 * x[:, 1] + 0.1 * torch.randn(n, generator=g, dtype=torch.float64)

@@ -179,6 +179,7 @@ def test_refused_with_parameter_and_value(call: str, name: str, value: Any) -> N
     assert any(part in text for part in shown(value)), text
 
 
+@pytest.mark.usefixtures("untraced")
 def test_the_calls_work_without_a_bad_input() -> None:
     """So that what is refused above is refused for the value."""
     for name, call in CALLS.items():

@@ -24,11 +24,7 @@ TRAIN, VAL = wave(96, 0), wave(40, 1)
 NETWORKS = [lai.MLP(2, (6,), seed=seed).double() for seed in range(2)]
 
 
-@pytest.fixture(autouse=True)
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in test_sweep.py: to trace the program takes longer than to run it."""
-    monkeypatch.setattr("lai.program._TRACED", {})
-    monkeypatch.setattr("torch.fx.experimental.proxy_tensor.make_fx", lambda program: lambda *arguments: program)
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def alone(lam: Any, **more: Any) -> tuple[float, Tensor]:
@@ -74,6 +70,13 @@ def test_some_features_have_their_lam_lowered_from_the_best_for_all() -> None:
     assert choice.lam == [table["lam_rest"][choice.row], table["lam"][choice.row]]
 
 
+def test_one_input_without_an_axis() -> None:
+    (x, y), model = wave(64, 2), nn.Sequential(nn.Unflatten(0, (-1, 1)), lai.MLP(1, (4,), seed=0).double())
+    line = x[:, 0], y - x[:, 1]
+    choice = lai.choose_lam(model, line, line, max_slope=2.0, lams=LAMS, **SETTINGS | {"epochs": 1})
+    assert choice.table["slope"] == pytest.approx(choice.table["slope_0"]) and choice.lam in LAMS
+
+
 def table(error: list[float], slope: list[float]) -> dict[str, list[Any]]:
     return {"lam": [None, 1.0, 0.1, 0.01], "error": [0.0, *error], "val_rmse": [1, *error], "slope": [1.0, *slope]}
 
@@ -115,21 +118,9 @@ def test_the_picture_has_a_point_a_row_and_the_budget() -> None:
     assert len(ax.texts) == 4
 
 
-@pytest.mark.parametrize(
-    ("wrong", "name"),
-    [
-        ({}, "max_error"),
-        ({"max_slope": 0.0}, "max_slope"),
-        ({"max_error": float("nan")}, "max_error"),
-        ({"max_error": 0.1, "features": [2]}, "features"),
-        ({"max_error": 0.1, "features": []}, "features"),
-        ({"max_error": 0.1, "lams": []}, "lams"),
-        ({"max_error": 0.1, "lams": [0.1, -1.0]}, "lams"),
-    ],
-)
-def test_errors_name_the_parameter(wrong: dict[str, Any], name: str) -> None:
-    with pytest.raises(ValueError, match=name):
-        lai.choose_lam(NETWORKS[0], TRAIN, VAL, **{"lams": LAMS, **wrong}, **SETTINGS)
+def test_without_a_budget_there_is_nothing_to_choose_by() -> None:
+    with pytest.raises(ValueError, match="max_error and max_slope are None"):
+        lai.choose_lam(NETWORKS[0], TRAIN, VAL, lams=LAMS, **SETTINGS)
 
 
 def test_slopes_of_zero_are_no_measure() -> None:

@@ -94,7 +94,7 @@ def test_hutchinson_is_right_on_average() -> None:
     draws = torch.stack(
         [
             curvature_penalty(output, x, method="hutchinson", generator=generator, reduction="none").detach()
-            for _ in range(1000)
+            for _ in range(300)
         ]
     )
     error = draws.std(0) / math.sqrt(len(draws))
@@ -178,9 +178,6 @@ def recorded(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"method": "both"}, "method = 'both'"),
-        ({"reduction": "median"}, "reduction = 'median'"),
-        ({"n_probes": 0}, "n_probes = 0"),
         ({"grad": torch.zeros(5, 3)}, "grad has shape"),
         ({"grad": torch.zeros(5, 2)}, "grad carries no graph"),
     ],

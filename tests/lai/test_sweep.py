@@ -12,12 +12,7 @@ from torch import Tensor, nn
 import lai
 from lai.sweep import Part, Sweep
 
-
-@pytest.fixture(autouse=True)
-def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The program as it is, since to trace it takes half a second; test_program.py has it traced."""
-    monkeypatch.setattr("lai.program._TRACED", {})  # neither takes a program from the other
-    monkeypatch.setattr("torch.fx.experimental.proxy_tensor.make_fx", lambda program: lambda *arguments: program)
+pytestmark = pytest.mark.usefixtures("untraced")
 
 
 # --- as lai.fit ------------------------------------------------------------------------------------------------
@@ -72,6 +67,27 @@ def test_one_input_without_an_axis_columns_and_images() -> None:
     each_equals_fit([images.double()] * 2, [0.1, 0.5 + torch.rand(1, 3, 3)], (x, column), epochs=1)
     line = nn.Sequential(nn.Unflatten(0, (-1, 1)), nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten(0)).double()
     each_equals_fit([line] * 2, [0.1, 0.3], (x[:, 0, 0, 0], column[:, 0]), epochs=1)
+
+
+def test_a_list_of_lams_that_is_no_image_is_refused_as_by_fit() -> None:
+    x = torch.rand(8, 1, 3, 3, dtype=torch.float64)
+    images, flat = nn.Sequential(nn.Flatten(), nn.Linear(9, 1), nn.Flatten(0)).double(), [0.1] * 9
+    checks.refused(
+        ValueError,
+        r"lams\[1\] has shape \(9,\)",
+        sweep_of([images] * 2).fit,
+        (x, x.sum((1, 2, 3))),
+        lams=[None, flat],
+        **SETTINGS,
+    )
+    with pytest.raises(ValueError, match=r"lam has shape \(9,\)"):
+        alone(images, (x, x.sum((1, 2, 3))), flat)
+    each_equals_fit([images], [[0.1, 0.2, 0.3]], (x, x.sum((1, 2, 3))), epochs=1)
+
+
+def test_a_model_that_is_a_batchnorm_layer() -> None:
+    x = wave()[0][:, :1]
+    each_equals_fit([nn.BatchNorm1d(1).double()], [0.1], (x, x + 1), epochs=1)
 
 
 def attention(heads: int) -> nn.Module:
@@ -210,7 +226,7 @@ def test_says_how_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lai.sweep.compiled", lambda traced, arguments: (traced, "compiled"))
 
     def how(sweep: Sweep, **change: Any) -> str:
-        sweep.fit(wave(), **{"lams": [0.5] * 3, **SETTINGS, **change})  # five steps an epoch
+        sweep.fit(wave(70), **{"lams": [0.5] * 3, **SETTINGS, **change})  # five steps an epoch
         return sweep.how
 
     assert sweep_of(networks()).how == "eager: nothing was trained yet"
@@ -227,7 +243,9 @@ def test_says_how_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     seldom = lai.LaiSchedule(0.2, pretrain_epochs=1)  # from the second epoch on, one batch in five
     arms = fresh()
     assert how(arms, epochs=1, schedule=seldom) == "eager: few steps"
-    assert how(arms, epochs=2, schedule=seldom, first_epoch=1) == "eager: few steps"  # ten plain, two of Lai loss
+    assert (
+        how(arms, epochs=2, schedule=seldom, first_epoch=1) == "compiled and eager: few steps"
+    )  # ten plain, two of Lai loss
 
 
 # --- what is refused -------------------------------------------------------------------------------------------
@@ -240,19 +258,22 @@ def test_says_how_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"first_epoch": -1}, "first_epoch = -1"),
         ({"seed": 1.5}, "seed = 1.5"),
         ({"batch_size": 0}, "batch_size = 0"),
-        ({"batch_size": 71, "drop_last": True}, "batch_size = 71: with drop_last .* 70 samples"),
+        ({"batch_size": 39, "drop_last": True}, "batch_size = 39: with drop_last .* 38 samples"),
         ({"validate_every": 0}, "validate_every = 0"),
         ({"slope": "mean"}, "slope = 'mean'"),
         ({"lams": [0.1, 0.2]}, "lams has 2 entries: .* 3 networks"),
-        ({"lams": [None, 0.1, 0.0]}, "lams.* = 0.0"),
-        ({"lams": [None, 0.1, [0.1, -2.0]]}, r"lams.*\[1\] = -2.0"),
-        ({"lams": [None, 0.1, [0.1, 0.2, 0.3]]}, "lams.* has 3 entries"),
+        ({"lams": [None, 0.1, 0.0]}, r"lams\[2\] = 0.0"),
+        ({"lams": [None, 0.1, [0.1, -2.0]]}, r"lams\[2\]\[1\] = -2.0"),
+        ({"lams": [None, 0.1, [0.1, 0.2, 0.3]]}, r"lams\[2\] has shape \(3,\)"),
         ({"reduction": "sum"}, "reduction = 'sum': training minimises the mean"),
         ({"norm": "l3"}, "norm = 'l3'"),
         ({"base": "rmse"}, "base = 'rmse'"),
         ({"norm": "elastic"}, "l1_ratio = None"),
         ({"train": (torch.zeros(3, 2), torch.zeros(4))}, r"train: x has shape \(3, 2\) and y \(4,\)"),
-        ({"train": (wave()[0], wave()[1][:, None])}, r"train: the model returns shape \(2,\) .* y is \(2, 1\)"),
+        (
+            {"train": (wave()[0], wave()[1][:, None])},
+            r"train: the model returns shape \(N, \*\(\)\) .* y is \(N, \*\(1,\)\)",
+        ),
         ({"val": (wave()[0], wave()[1] * torch.inf)}, "val: y holds NaN or infinity"),
     ],
 )
@@ -383,7 +404,7 @@ def test_models_that_only_look_alike(models: list[nn.Module], message: str) -> N
     [
         (None, {"val": (wave()[0], wave()[1][:, None])}, "val: the model returns shape"),
         (None, {"val": (wave()[0][:, :1], wave()[1])}, r"val: x is \(N, \*\(1,\)\), in train \(N, \*\(2,\)\)"),
-        ("batch", {"batch_size": 23}, "batch_size = 23: leaves a batch of one sample"),
+        ("batch", {"batch_size": 37}, "batch_size = 37: leaves a batch of one sample"),
     ],
 )
 def test_nothing_is_trained_before_it_is_refused(norm: Any, change: dict[str, Any], message: str) -> None:
