@@ -1,6 +1,5 @@
-"""The chapter on choosing λ and α: the verdict and its mutants, inserted numbers, refusals, exercises."""
+"""The chapter on choosing λ and α: the verdict and its mutants, inserted numbers, refusals."""
 
-import functools
 import math
 from typing import Any
 
@@ -89,7 +88,7 @@ def test_the_swing_is_of_schedules_that_differ_in_their_lai_batches_alone() -> N
     assert slopes_by_epoch(lai.LaiSchedule(0.0)) == pytest.approx(np.full(8, 100.0), abs=1e-3)
 
 
-# --- refusals and exercises ------------------------------------------------------------------------------------
+# --- refusals --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -107,21 +106,3 @@ def test_the_swing_is_of_schedules_that_differ_in_their_lai_batches_alone() -> N
 )
 def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
     Run(CHAPTER, **change).assert_refused(message)
-
-
-@pytest.mark.parametrize(
-    ("exercise", "name", "right", "hinted", "wrong"),
-    [
-        (1, "my_boundary", "8", "4", "5"),
-        (2, "my_factor", "1e-6", "1e-3", "1e6"),
-        (3, "my_minutes", "68.4", "74.4", "144"),
-    ],
-)
-def test_exercises_grade(exercise: int, name: str, right: str, hinted: str, wrong: str) -> None:
-    done = run()
-    assert done.printed[f"exercise-{exercise}-answer"] == "No answer yet.\n"
-    assert done.printed[f"exercise-{exercise}-solution"] == "Right.\n"
-    answer = functools.partial(done.again, f"exercise-{exercise}-answer", f"{name}: float | None = None")
-    assert answer(f"{name} = {right}") == "Right.\n"
-    assert answer(f"{name} = {hinted}").startswith("Not yet: ")
-    assert answer(f"{name} = {wrong}") == "Not yet.\n"
