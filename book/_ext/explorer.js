@@ -117,6 +117,7 @@
     const told = html("p", { class: "explorer-told", "aria-live": "polite" });
     const paperHead = html("th", { scope: "col" }, "the paper’s change");
     const body = html("tbody");
+    const spread = data.seeds > 1 ? ["its seeds"] : []; // one seed has no spread to show
     const table = html(
       "table",
       { class: "explorer-numbers" },
@@ -124,7 +125,7 @@
       html(
         "thead",
         {},
-        html("tr", {}, ...["measure", "MSE", "here", "change", "its seeds"].map((h) => html("th", { scope: "col" }, h)), paperHead),
+        html("tr", {}, ...["measure", "MSE", "here", "change", ...spread].map((h) => html("th", { scope: "col" }, h)), paperHead),
       ),
       body,
     );
@@ -180,7 +181,8 @@
       paperHead.textContent = printed ? `the paper’s, version ${printed.version}` : "the paper’s";
       body.replaceChildren(
         ...measures.map(({ key, name }) => {
-          const cells = [mse[key].text, ...cell[key].text, printed?.[`${key}_text`] ?? "–"];
+          const own = cell[key].text.slice(0, 2 + spread.length);
+          const cells = [mse[key].text, ...own, printed?.[`${key}_text`] ?? "–"];
           return html("tr", { "data-measure": key }, html("th", { scope: "row" }, name), ...cells.map((text) => html("td", {}, text)));
         }),
       );
