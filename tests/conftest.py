@@ -21,6 +21,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from tools import health
 
     found = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "skipped")}
+    ended = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    axe = [value for report in ended for key, value in report.user_properties if key == "axe"]
+    if axe:  # a number for every page
+        health.record("axe", {"violations": sum(axe), "pages": len(axe)})
     names = [report.nodeid.partition("::")[2] for report in terminalreporter.stats.get("passed", [])]
     health.record(
         "tests", {**found, "bad_inputs": sum(bool(BAD_INPUT.search(name.partition("[")[0])) for name in names)}
