@@ -18,6 +18,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     from tools import health
 
     found = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "skipped")}
+    ended = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
+    axe = [value for report in ended for key, value in report.user_properties if key == "axe"]
+    if axe:  # a number for every page
+        health.record("axe", {"violations": sum(axe), "pages": len(axe)})
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     health.record("tests", {**found, "bad_inputs": sum(name.startswith(BAD_INPUTS) for name in passed)})
 

@@ -40,12 +40,15 @@ def version(name: str) -> str:
 # --- licences --------------------------------------------------------------------------------------------------
 
 
-def licence(about: Any) -> str:
-    """In the words of a distribution's metadata; empty if it states none."""
+def licence(one: importlib.metadata.Distribution) -> str:
+    """In the words of a distribution's metadata, or of the first line of its licence; empty if it states none."""
+    about: Any = one.metadata
     if expression := about.get("License-Expression"):
         return str(expression)
     classified = [text.split(" :: ")[-1] for text in about.get_all("Classifier", []) if text.startswith("License ::")]
-    return "; ".join(classified) or str(about.get("License") or "").strip().split("\n")[0]
+    said = "; ".join(classified) or str(about.get("License") or "")
+    files = (one.read_text(f"licenses/{name}") or "" for name in about.get_all("License-File", []))
+    return (said or next(files, "")).strip().split("\n")[0]
 
 
 def licences(requirements: str) -> list[list[str]]:
@@ -54,7 +57,7 @@ def licences(requirements: str) -> list[list[str]]:
     for one in importlib.metadata.distributions():
         name = one.metadata["Name"]
         if name in pinned(requirements) or OF_TORCH.match(name):
-            found[name] = [name, one.version.partition("+")[0], licence(one.metadata) or "not stated"]
+            found[name] = [name, one.version.partition("+")[0], licence(one) or "not stated"]
     return sorted(found.values(), key=lambda row: row[0].lower())
 
 
@@ -93,6 +96,10 @@ def checks(kept: Mapping[str, Any]) -> str:
                 tests,
             ]
         ]
+    if axe := kept.get("axe"):
+        rows.append(
+            [f"faults that axe-core found on {axe['pages']} pages, in light and dark", f"{axe['violations']}", axe]
+        )
     for module, (killed, of) in kept.get("mutants", {}).get("killed", {}).items():
         rows.append([f"faults in `lai/{module}.py` that its tests noticed", f"{killed} of {of}", kept["mutants"]])
     for command, (survived, of) in kept.get("faults", {}).get("survived", {}).items():

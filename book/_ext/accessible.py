@@ -1,7 +1,9 @@
-"""Mend what the theme and pandas leave in the finished pages: table headers without text, and a second heading of the first order.
+"""Mend what the theme, Sphinx and pandas leave in the finished pages, so that a screen reader finds its way.
 
-A corner cell of a table that pandas made is a header of nothing, so it becomes an ordinary cell. The theme writes the title once more,
-for print; it keeps its look there and is no heading.
+- A corner cell of a table that pandas made is a header of nothing, so it becomes an ordinary cell.
+- The theme writes the title once more, for print; it keeps its look there and is no heading.
+- The sidebar is a landmark; buttons and what folds away are called by the words that are seen.
+- The lines of a long signature are no list of definitions without terms, and references are items of their list.
 """
 
 import re
@@ -9,12 +11,30 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-EMPTY_HEADER = re.compile(r"<th(?: [^>]*)?>\s*(?:<p>\s*</p>)?\s*</th>")
-PRINTED_TITLE = re.compile(r'(id="jb-print-docs-body"[^>]*>\s*)<h1>(.*?)</h1>', re.DOTALL)
+MENDED = (
+    (re.compile(r"<th(?: [^>]*)?>\s*(?:<p>\s*</p>)?\s*</th>"), "<td></td>"),
+    (
+        re.compile(r'(id="jb-print-docs-body"[^>]*>\s*)<h1>(.*?)</h1>', re.DOTALL),
+        r'\1<p class="printed-title">\2</p>',
+    ),
+    (
+        re.compile(r'<div (id="pst-primary-sidebar" class="[^"]*")>'),
+        r'<div \1 role="complementary" aria-label="The book">',
+    ),
+    (re.compile(r'<summary aria-label="Toggle hidden content">'), "<summary>"),
+    (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
+    (re.compile(r'(<i class="theme-switch[^>]*?) title="[^"]*"'), r"\1"),
+    (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),
+)
+SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>")
 
 
 def mend(html: str) -> str:
-    return PRINTED_TITLE.sub(r'\1<p class="printed-title">\2</p>', EMPTY_HEADER.sub("<td></td>", html))
+    for wrong, right in MENDED:
+        html = wrong.sub(right, html)
+    return SIGNATURE.sub(
+        lambda found: found[1].replace("<dd>", '<span class="sig-line">').replace("</dd>", "</span>"), html
+    )
 
 
 def mend_pages(app: Sphinx, exception: Exception | None) -> None:

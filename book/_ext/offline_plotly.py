@@ -38,7 +38,7 @@ def as_html(figure: dict[str, Any]) -> str:
     alt = html.escape(layout["meta"]["alt"])
     return (
         f'{MARK} role="group" aria-label="Interactive figure">'
-        f'<div class="interactive-plot" role="img" aria-label="{alt}"></div>'
+        f'<div class="interactive-plot" role="figure" aria-label="{alt}"></div>'
         f'<script type="application/json">{text}</script></div>'
     )
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from tools import build, notebook
+from tools import build, notebook, pdf
 
 ROOT = Path(__file__).parents[2]
 # A browser without a graphics card draws surfaces in software, if told so.
 FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = next(filter(None, map(shutil.which, pdf.BROWSERS)), None)
 
 
 @pytest.fixture(scope="session")

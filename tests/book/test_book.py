@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,16 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 
 import lai
 from evidence.figures.sliders import state
+from tools.pdf import contents
 
 ROOT = Path(__file__).parents[2]
 
 
-def toc_pages() -> list[str]:
-    def files(node: Any) -> Iterator[str]:
-        if isinstance(node, dict):
-            yield from (node[key] for key in ("root", "file") if key in node)
-            node = list(node.values())
-        if isinstance(node, list):
-            for item in node:
-                yield from files(item)
-
-    return [f"{Path(name).with_suffix('')}.html" for name in files(yaml.safe_load((ROOT / "_toc.yml").read_text()))]
-
-
-PAGES = toc_pages()
+PAGES = contents(ROOT)
 
 
 class Page(HTMLParser):
@@ -236,7 +223,8 @@ def test_the_curves_of_the_factor_are_the_library_s(pages: dict[str, Page]) -> N
 
 
 # Every page on one screen: narrow or wide, light or dark, in turns. Chapters, which have the figures, on a narrow and a wide one.
-SCREENS = [(390, "light"), (1280, "dark"), (390, "dark"), (1280, "light")]
+# 320 pixels are the smallest phones, and a laptop at a zoom of 400 %.
+SCREENS = [(320, "light"), (1280, "dark"), (320, "dark"), (1280, "light")]
 OPENED = [(name, *SCREENS[i % 4]) for i, name in enumerate(PAGES) if not name.startswith("notebooks/")]
 OPENED += [(name, *screen) for name in PAGES if name.startswith("notebooks/") for screen in SCREENS[2:]]
 
@@ -507,3 +495,36 @@ def test_headings_and_table_headers_say_something(html: Path, name: str) -> None
     text = (html / name).read_text(encoding="utf-8")
     assert text.count("<h1") == 1
     assert "<th></th>" not in text
+
+
+# --- what a page may load and run -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [*PAGES, "search.html", "genindex.html"])
+def test_every_page_has_a_content_policy_before_anything_it_loads(html: Path, name: str) -> None:
+    text = (html / name).read_text(encoding="utf-8")
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', text)
+    assert text.index(policy) < min(text.index("<script"), text.index("<link"))
+    rules = {rule.split()[0]: rule.split()[1:] for rule in policy.split(";")}
+    assert rules["default-src"] == ["'none'"] and "'unsafe-inline'" not in rules["script-src"]
+    assert ("'unsafe-eval'" in rules["script-src"]) == ('<div class="interactive"' in text)
+    assert not any(source.startswith(("http", "*", "//")) for sources in rules.values() for source in sources)
+
+
+def test_what_the_policy_does_not_name_is_not_run_and_not_fetched(browser: Any, site: str) -> None:
+    """That a page's own scripts are not stopped is seen where every page is opened: a violation is an error in the console."""
+    tab = browser.new_page()
+    failed: dict[str, str] = {}
+    tab.on("requestfailed", lambda request: failed.update({request.url: request.failure}))
+    tab.goto(site + PAGES[0], wait_until="load")
+    tab.evaluate("""() => {
+      document.body.insertAdjacentHTML(
+        "beforeend", '<img src="missing.png" onerror="window.ran = 1"><img src="https://example.org/a.png">');
+      const script = document.createElement("script");
+      script.textContent = "window.ran = 1";
+      document.body.append(script);
+    }""")
+    tab.wait_for_function("[...document.images].every((image) => image.complete)")
+    assert tab.evaluate("window.ran === undefined")
+    assert failed == {"https://example.org/a.png": "csp"}
+    tab.close()

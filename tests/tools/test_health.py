@@ -27,12 +27,18 @@ def test_what_is_recorded_is_on_the_page(tmp_path: Path) -> None:
     file = tmp_path / "health.json"
     assert health.page("checks", tmp_path) == "None has been run yet."
     health.record("tests", {"passed": 12345, "failed": 1, "skipped": 2, "bad_inputs": 678}, file)
+    health.record("axe", {"violations": 5, "pages": 31}, file)
     health.record("mutants", {"killed": {"loss": [17, 19]}}, file)
     health.record("faults", {"survived": {"make book": [3, 4]}}, file)
     health.record("tests", {**json.loads(file.read_text())["tests"], "passed": 23456}, file)
     page = health.page("checks", tmp_path)
     assert "| 23,456 |" in page and "12,345" not in page and "| 678 |" in page
-    assert "| 17 of 19 |" in page and "| 3 of 4 |" in page and health.today() in page
+    assert (
+        "| 17 of 19 |" in page
+        and "| 3 of 4 |" in page
+        and "31 pages, in light and dark | 5 |" in page
+        and health.today() in page
+    )
     assert os.uname().nodename not in page
 
 
