@@ -13,7 +13,6 @@ LINES = 15  # of one visible cell
 MEDIAN = 11  # of the visible cells of a chapter
 LOOPS = {("60_lai_training", "loop-by-hand")}  # a training loop is shown as a whole
 WORDS = 4000  # of a chapter's prose
-WORDIER = {"00_losses_and_regularization": 4700}  # an appendix
 
 
 def visible(path: Path) -> dict[str, int]:
@@ -47,6 +46,4 @@ def test_a_chapter_begins_with_its_answer_and_its_first_visible_code_is_no_machi
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_chapter_can_be_read_in_one_sitting(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
-    assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= WORDIER.get(
-        path.stem, WORDS
-    )
+    assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= WORDS
