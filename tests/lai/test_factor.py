@@ -132,6 +132,10 @@ def test_derivative_by_a_tensor_lam(base: str) -> None:
     k = torch.tensor([[0.2, 3.0], [0.4, 0.1]], dtype=torch.float64)
     lam = torch.tensor([0.5, 2.0], dtype=torch.float64)
     checks.derivatives(lambda k, lam: lai.lai_factor(k, lam, base=base), k, lam)
+    with fwAD.dual_level():
+        forward = fwAD.unpack_dual(lai.lai_factor(k, fwAD.make_dual(lam, torch.ones_like(lam)), base=base)).tangent
+    backward = torch.func.grad(lambda lam: lai.lai_factor(k, lam, base=base).sum())(lam)
+    torch.testing.assert_close(forward.sum(0), backward)
 
 
 def test_tie_averages_the_two_slopes() -> None:
@@ -193,6 +197,7 @@ def test_lam_of_a_wrong_type(lam: object) -> None:
 
 
 def test_check_lam_accepts_what_users_have() -> None:
+    assert lai.check_lam(np.float64(0.1), n_features=3) == lai.check_lam(np.array(0.1), n_features=3) == 0.1
     assert lai.check_lam(2) == 2.0 and isinstance(lai.check_lam(2), float)
     assert lai.check_lam(np.float32(0.5)) == 0.5
     assert lai.check_lam([0.1, 0.2], n_features=2).tolist() == [0.1, 0.2]  # type: ignore[union-attr]

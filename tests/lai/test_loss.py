@@ -121,7 +121,7 @@ def test_flat_model_has_root_d_times_its_mse_and_normalize_mends_it(norm: str, o
 @pytest.mark.parametrize("norm", ["l1", "l2"])
 def test_derivatives_against_finite_differences(base: str, norm: str, order: str) -> None:
     loss = functools.partial(lai.lai_loss, lam=0.7, base=base, norm=norm, order=order)  # type: ignore[arg-type]
-    checks.derivatives(loss, *batch())
+    checks.derivatives(loss, *batch(4))
 
 
 @pytest.mark.parametrize("base", ["mae", "mse"])
@@ -336,7 +336,7 @@ def test_every_error_is_weighed_by_its_factor(base: Any, factor: Any, error: Any
     other = "mse" if factor == "mae" else "mae"
     swapped = e[:, None] * lai.lai_factor(k, 0.3, base=other)  # type: ignore[arg-type]
     torch.testing.assert_close(directional_losses(y_hat, y, k, lam=0.3, base=base, factor=other), swapped)
-    checks.derivatives(functools.partial(lai.lai_loss, lam=0.7, base=base), y_hat, y, k)
+    checks.derivatives(functools.partial(lai.lai_loss, lam=0.7, base=base), y_hat[:4], y[:4], k[:4])
 
 
 @pytest.mark.parametrize("order", ["sample", "batch"])

@@ -36,7 +36,7 @@ def one_thread() -> Any:
     torch.set_num_threads(before)
 
 
-CHECKED = LaiRegressor(hidden=(8,), epochs=20, lr=0.1, device="cpu")
+CHECKED = LaiRegressor(hidden=(8,), epochs=8, lr=0.2, device="cpu")
 
 
 @pytest.mark.parametrize(
