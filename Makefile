@@ -38,7 +38,7 @@ export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env doctor book serve chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement explorer benchmark ledger report clean distclean
+.PHONY: help env doctor book serve pdf chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement explorer benchmark ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -56,6 +56,9 @@ book: env ## run the notebooks and build the HTML; LAM=0.05 builds it at another
 
 serve: env ## build the book and serve it on this machine; PORT=8000
 	@$(PY) -m tools.build $(GIVEN_LAM) --serve "$$PORT"
+
+pdf: env ## build the book and print it into one PDF, with the Chromium that is installed
+	@$(PY) -m tools.pdf $(GIVEN_LAM)
 
 chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds=5"
 	@$(PY) -m tools.chapter --name "$$NAME" $(GIVEN_LAM) --params "$$PARAMS"
