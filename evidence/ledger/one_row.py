@@ -105,7 +105,7 @@ _LISTS = {"published": "λ = 0.1, λ₈ = 0.0001, α = 0.1", "sound": "λ = 1, �
 
 EFFECTS = (
     Effect("strength", "RMSE, λ = 0.001", "rmse", _both("λ = 0.001")),
-    Effect("sampling", f"RMSE, {_FEW} against {_ALL}", "rmse", _both(_FEW), _ALL),
+    Effect("sampling", "RMSE, one batch in 100 against all", "rmse", _both(_FEW), _ALL),
     Effect("smoothness", "RMSE, λ = 0.001", "rmse", _both("λ = 0.001")),
     Effect("smoothness", "slope, λ = 0.001", "rms_k", _both("λ = 0.001")),
     Effect("sensitivity", "sensitivity to X₈, λ₈ = 0.001", "s_8", _both("λ = 0.1, λ₈ = 0.001")),
