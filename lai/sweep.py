@@ -206,17 +206,13 @@ class Sweep:
                 "use drop_last=True or another size"
             )
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        self._rehearse(
-            Part(losses.whole, (x[: sizes[0]], y[: sizes[0]], lam), (False, False, True), takers),
-            (x, y),
-            held_out,
-            slope,
-        )
+        points = schedule is not None and schedule.sampling == "points"
+        few = x[: 2 if points else sizes[0]], y[: 2 if points else sizes[0]], lam
+        self._rehearse(Part(losses.whole, few, (False, False, True), takers), (x, y), held_out, slope)
         self._ways = []
         share = 0.0 if not takers.numel() else 1.0 if schedule is None else schedule.alpha
         steps = epochs * len(sizes)
-        mixed = steps if schedule is not None and schedule.sampling == "points" else 0
-        self._planned = {losses.plain: steps, losses.whole: round(share * steps), losses.part: mixed}
+        self._planned = {losses.plain: steps, losses.whole: round(share * steps), losses.part: steps if points else 0}
         history: dict[str, list[Any]] = {name: [] for name in ("epoch", "network", "loss", "lai_share")}
         if held_out is not None:
             history["val_rmse"] = []

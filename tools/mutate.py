@@ -4,7 +4,7 @@
     .venv/bin/python -m tools.mutate loss --sample 40 --seed 1
 
 One process imports torch and forks a child for each mutant, which runs the tests of the mutated module first and stops at
-the first failure. Survivors are printed with their line and change. Tests marked `slow` are left out.
+the first failure. Survivors are printed with their line and change. Tests marked `long` are left out.
 """
 
 import argparse

@@ -262,6 +262,19 @@ def test_the_ways_out_are_ways_out() -> None:
     torch.testing.assert_close(got, lai_gradients(lai.WithSlopes(saving.inner), saving, x, y))
 
 
+def test_a_model_is_searched_once_in_each_mode_and_a_function_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[Any] = []
+    monkeypatch.setattr("lai.gradient.refuse_dead_ends", lambda *graph: searched.append(graph))
+    (x, _), m = sample(), model()
+    for training in (True, True, False, False):
+        lai.value_and_input_gradient(m.train(training), x)
+    assert len(searched) == 2
+    function = lambda x: m(x)  # noqa: E731 it may hold another model by the next call
+    for _ in range(2):
+        lai.value_and_input_gradient(function, x)
+    assert len(searched) == 4
+
+
 def test_slopes_only_to_look_at_need_no_second_derivative() -> None:
     x, _ = sample()
     _, k = lai.value_and_input_gradient(Once(Square), x, create_graph=False)
@@ -289,6 +302,12 @@ def test_a_scale_keeps_the_slopes_within_float16() -> None:
         _, k = lai.value_and_input_gradient(m, x, scale=2.0**-8)
     assert k.dtype == torch.float32 and torch.isfinite(k).all()
     torch.testing.assert_close(k.detach(), exact, rtol=0.02, atol=0.02 * float(exact.abs().max()))
+
+
+def test_one_slope_that_leaves_float16_is_one_too_many() -> None:
+    by, x = torch.tensor([256.0, 1.0]).half(), torch.full((2, 1), 1e-4).half()
+    steep_for_one = lambda t: t[:, 0] * by * 512  # noqa: E731
+    checks.refused(FloatingPointError, "scale = None", lai.value_and_input_gradient, steep_for_one, x)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
