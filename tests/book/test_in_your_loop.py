@@ -52,3 +52,14 @@ def test_slopes_of_a_class_and_of_sequences(names: dict) -> None:
     torch.testing.assert_close(names["k_class"], -(hot[:, :, None] * jacobian).sum(1), rtol=1e-4, atol=1e-6)
     assert names["k_seq"].shape == names["sequences"].shape
     assert all(torch.isfinite(p.grad).all() for p in classifier.parameters())
+
+
+def test_a_random_direction_has_the_mean_squares_of_the_outputs(names: dict) -> None:
+    """Exactly so on average over a random orthonormal basis, and therefore in expectation over one unit vector."""
+    many, targets, x = names["many"], names["targets"][:4], names["x"][:4]
+    basis = torch.linalg.qr(torch.randn(500, 500)).Q
+    y_hat, k = lai.value_and_input_gradient(many, x)
+    along, k_along = lai.value_and_input_gradient(lambda batch: many(batch) @ basis, x)
+    torch.testing.assert_close(k_along.square().mean(1), k.square().mean(1), rtol=1e-4, atol=1e-6)
+    errors, errors_along = y_hat - targets, along - targets @ basis
+    torch.testing.assert_close(errors_along.square().mean(1), errors.square().mean(1), rtol=1e-4, atol=1e-6)
