@@ -15,6 +15,7 @@ RIGHT = "Right."
 
 
 def not_yet(hint: str) -> str:
+    """What is said of a wrong answer, with or without a hint."""
     return f"Not yet. {hint}".rstrip()
 
 

@@ -207,19 +207,17 @@ def test_interactive_figures_have_all_states_a_twin_and_an_alt_text(pages: dict[
 
 def test_the_curves_of_the_factor_are_the_library_s(pages: dict[str, Page]) -> None:
     """Every state of every page that shows the factor over the slope, as the page holds it."""
-    names = ["λ", "slope k"]
+    names = ["λ", "slope k", "loss"]
     found = [figure for page in pages.values() for figure in page.figures]
     curves = [figure for figure in found if [control["name"] for control in controls(figure)] == names]
     assert curves
     for figure in curves:
-        errors = {"mae": 0.0, "mse": 0.0}
-        lams, slopes = (control["values"] for control in controls(figure))
-        for (i, lam), n in itertools.product(enumerate(lams), range(len(slopes))):
-            for base in errors:
-                for trace in state(figure, i, n):
-                    expected = lai.lai_factor(torch.from_numpy(trace["x"]).double(), lam, base=base).numpy()
-                    errors[base] = max(errors[base], float(np.nanmax(np.abs(trace["y"] / expected - 1))))
-        assert min(errors.values()) < 1e-6
+        lams, slopes, losses = (control["values"] for control in controls(figure))
+        assert sorted(losses) == ["MAE", "MSE"]
+        for (i, lam), n, (m, loss) in itertools.product(enumerate(lams), range(len(slopes)), enumerate(losses)):
+            for trace in state(figure, i, n, m):
+                expected = lai.lai_factor(torch.from_numpy(trace["x"]).double(), lam, base=loss.lower()).numpy()
+                assert np.nanmax(np.abs(trace["y"] / expected - 1)) < 1e-6
 
 
 # Every page on one screen: narrow or wide, light or dark, in turns. Chapters, which have the figures, on a narrow and a wide one.

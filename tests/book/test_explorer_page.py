@@ -15,7 +15,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 ROOT = Path(__file__).parents[2]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 TABLE = pd.read_csv(ROOT / "book" / "results" / "explorer.csv")
 LAMS, ALPHAS = sorted(TABLE["lam"].dropna().unique()), sorted(set(TABLE["alpha"]) - {0.0})
 PROTOCOLS = list(dict.fromkeys(TABLE["protocol"]))
@@ -57,18 +56,6 @@ def test_a_page_has_the_script_only_where_the_explorer_is(book: Path) -> None:
 def test_on_paper_there_is_no_explorer(tmp_path: Path) -> None:
     text = (build(tmp_path, "text") / "page.txt").read_text()
     assert "Before." in text and "After." in text and "cells" not in text
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if BROWSER is None:
-        pytest.skip("no Chromium or Chrome on the PATH; Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, headless=True, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture
