@@ -20,7 +20,6 @@ from sphinx.util.docutils import SphinxDirective
 from evidence.ledger.claims import VERDICTS, VERSIONS, Claim, Sources, counts, load_ledger
 from evidence.ledger.claims import judge as judge_claim
 
-OWN = ["claims_ledger.js", "claims_ledger.css"]
 LOGGER = logging.getLogger(__name__)
 SIGNS = dict(zip(VERDICTS, ("✓", "◐", "≠", "✗", "?", "–"), strict=True))
 OURS = "ours"
@@ -219,18 +218,9 @@ def load_scripts(
 ) -> None:
     tables = [one for one in doctree.findall(nodes.table) if "claims" in one["classes"]] if doctree is not None else []
     if tables:
-        app.add_css_file("claims/claims_ledger.css")
+        app.add_css_file("claims_ledger.css")
     if any("claims-ledger" in one["classes"] for one in tables):
-        app.add_js_file("claims/claims_ledger.js", loading_method="defer")
-
-
-def copy_files(app: Sphinx, error: Exception | None) -> None:
-    if error is not None or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / "claims"
-    target.mkdir(parents=True, exist_ok=True)
-    for name in OWN:
-        (target / name).write_bytes(Path(__file__).with_name(name).read_bytes())
+        app.add_js_file("claims_ledger.js", loading_method="defer")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -240,5 +230,4 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("missing-reference", resolve)
     app.connect("doctree-read", name_cells)
     app.connect("html-page-context", load_scripts)
-    app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

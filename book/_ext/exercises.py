@@ -6,7 +6,6 @@ grade is in the page, in a code that nobody reads by accident; nothing is sent a
 
 import base64
 import json
-from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -15,7 +14,6 @@ from sphinx.application import Sphinx
 from evidence.exercises import MIME
 
 MARK = '<div class="exercise"'
-OWN = ["exercises.js", "exercises.css"]
 
 
 def as_html(questions: list[dict[str, Any]], cell: str) -> str:
@@ -39,20 +37,11 @@ def make_forms(app: Sphinx, docname: str, source: list[str]) -> None:
 
 def load_script(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     if MARK in context.get("body", ""):
-        app.add_js_file("exercises/exercises.js", loading_method="defer")
-        app.add_css_file("exercises/exercises.css")
-
-
-def copy_files(app: Sphinx, error: Exception | None) -> None:
-    if error is None and app.builder.format == "html":
-        target = Path(app.outdir) / "_static" / "exercises"
-        target.mkdir(parents=True, exist_ok=True)
-        for name in OWN:
-            (target / name).write_bytes(Path(__file__).with_name(name).read_bytes())
+        app.add_js_file("exercises.js", loading_method="defer")
+        app.add_css_file("exercises.css")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", make_forms)
     app.connect("html-page-context", load_script)
-    app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

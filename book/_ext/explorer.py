@@ -15,7 +15,6 @@ from sphinx.util.docutils import SphinxDirective
 
 from evidence.figures.explorer import explorer_data
 
-OWN = ["explorer.js", "explorer.css"]
 MARK = '<div class="explorer"'
 
 
@@ -43,21 +42,11 @@ class Explorer(SphinxDirective):
 
 def load_script(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
     if doctree is not None and any(node.astext().startswith(MARK) for node in doctree.findall(nodes.raw)):
-        app.add_js_file("explorer/explorer.js", loading_method="defer")
-        app.add_css_file("explorer/explorer.css")
-
-
-def copy_files(app: Sphinx, error: Exception | None) -> None:
-    if error is not None or app.builder.format != "html":
-        return
-    target = Path(app.outdir) / "_static" / "explorer"
-    target.mkdir(parents=True, exist_ok=True)
-    for name in OWN:
-        (target / name).write_bytes(Path(__file__).with_name(name).read_bytes())
+        app.add_js_file("explorer.js", loading_method="defer")
+        app.add_css_file("explorer.css")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("explorer", Explorer)
     app.connect("html-page-context", load_script)
-    app.connect("build-finished", copy_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

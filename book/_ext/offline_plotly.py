@@ -19,7 +19,6 @@ from sphinx.util import logging
 
 PLOTLY = "application/vnd.plotly.v1+json"
 MARK = '<div class="interactive"'
-OWN = ["offline_plotly.js", "offline_plotly.css"]
 LOGGER = logging.getLogger(__name__)
 
 
@@ -100,17 +99,14 @@ def load_scripts(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None
 ) -> None:
     if doctree is not None and any(is_figure(node) for node in doctree.findall(nodes.raw)):
-        app.add_js_file("plotly/offline_plotly.js", loading_method="defer")
-        app.add_css_file("plotly/offline_plotly.css")
+        app.add_js_file("offline_plotly.js", loading_method="defer")
+        app.add_css_file("offline_plotly.css")
 
 
-def copy_files(app: Sphinx, error: Exception | None) -> None:
+def copy_plotly(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.format != "html":
         return
-    target = Path(app.outdir) / "_static" / "plotly"
-    target.mkdir(parents=True, exist_ok=True)
-    for file in [plotly_script(), *(Path(__file__).with_name(name) for name in OWN)]:
-        (target / file.name).write_bytes(file.read_bytes())
+    (Path(app.outdir) / "_static" / plotly_script().name).write_bytes(plotly_script().read_bytes())
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -118,5 +114,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", join_twins)
     app.add_post_transform(PlaceTwins)
     app.connect("html-page-context", load_scripts)
-    app.connect("build-finished", copy_files)
+    app.connect("build-finished", copy_plotly)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -188,7 +188,7 @@ def test_plotly_is_local_and_only_where_it_is_used(html: Path, pages: dict[str, 
         assert scripts == []
         return
     folders = {((html / name).parent / urlsplit(url).path).resolve().parent for url in scripts}
-    assert folders == {(html / "_static" / "plotly").resolve()}
+    assert folders == {(html / "_static").resolve()}
     assert {path.name for path in folders.pop().iterdir()} >= {"plotly.min.js", "offline_plotly.js"}
 
 

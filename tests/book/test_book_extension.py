@@ -15,7 +15,7 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from evidence.figures import interactive
 
-EXTENSIONS = Path(__file__).parents[2] / "book" / "_ext"
+BOOK = Path(__file__).parents[2] / "book"
 PLOTLY = "application/vnd.plotly.v1+json"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 NASTY = 'A triangle </script><b>"bold"</b> & more.'
@@ -42,7 +42,7 @@ METADATA = {"mystnb": {"figure": {"caption": "The caption.", "name": "fig-t"}, "
 @pytest.fixture
 def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Path, str]]:
     """Build the two pages with a builder; the folder and the warnings."""
-    monkeypatch.syspath_prepend(str(EXTENSIONS))
+    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     source = tmp_path / "source"
     source.mkdir()
@@ -55,6 +55,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         (source / "page.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=language)))
         settings = {
             "extensions": ["myst_nb", "offline_plotly"],
+            "html_static_path": [str(BOOK / "_static")],
             "nb_execution_mode": "off",
             "numfig": True,
             "nitpicky": True,
@@ -92,9 +93,9 @@ def test_scripts_are_on_pages_with_a_figure_only(build: Callable[..., tuple[Path
     out, _ = build(TWIN)
     page, front = (out / "page.html").read_text(), (out / "index.html").read_text()
     for name in ("offline_plotly.js", "offline_plotly.css"):
-        assert f"_static/plotly/{name}" in page and (out / "_static" / "plotly" / name).exists()
+        assert f"_static/{name}" in page and (out / "_static" / name).exists()
     assert "plotly" not in front
-    script = (out / "_static" / "plotly" / "plotly.min.js").read_text(encoding="utf-8")
+    script = (out / "_static" / "plotly.min.js").read_text(encoding="utf-8")
     assert script.lstrip().startswith("/**\n* plotly.js v")
 
 

@@ -34,6 +34,7 @@ def build(folder: Path, builder: str = "html") -> Path:
         patch.syspath_prepend(str(ROOT / "book" / "_ext"))
         patch.setattr(sys, "dont_write_bytecode", True)
         settings = {"extensions": ["myst_nb", "explorer"], "nb_execution_mode": "off"}
+        settings["html_static_path"] = [str(ROOT / "book" / "_static")]
         Sphinx(source, None, out, folder / f"{builder}-trees", builder, settings, None, warnings).build()
     assert warnings.getvalue() == ""
     return out
@@ -47,7 +48,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_page_has_the_script_only_where_the_explorer_is(book: Path) -> None:
     page, front = (book / "page.html").read_text(), (book / "index.html").read_text()
     for name in ("explorer.js", "explorer.css"):
-        assert f"_static/explorer/{name}" in page and (book / "_static" / "explorer" / name).exists()
+        assert f"_static/{name}" in page and (book / "_static" / name).exists()
         assert name not in front
     (text,) = re.findall(r'<div class="explorer".*?<script type="application/json">(.*?)</script>', page, re.DOTALL)
     assert set(json.loads(text)["cells"]) == set(PROTOCOLS)

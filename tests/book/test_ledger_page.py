@@ -67,6 +67,7 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         (source / "index.md").write_text(f"# Front\n\n```{{toctree}}\nbook/claims\n{pages}\n```\n")
         settings = {
             "extensions": ["myst_nb", "claims_ledger"],
+            "html_static_path": [str(ROOT / "book" / "_static")],
             "nb_execution_mode": "off",
             "nitpicky": True,
             "numfig": True,
@@ -108,7 +109,7 @@ def test_the_page_shows_the_ledger(build: Callable[..., tuple[Path, str]], claim
             assert target.exists() and (not anchor or f'id="{anchor}"' in target.read_text()), link
     assert not re.search(r"(?:href|src)=\"https?://", table)
 
-    assert page.count("claims_ledger.js") == 1 and (out / "_static" / "claims" / "claims_ledger.js").exists()
+    assert page.count("claims_ledger.js") == 1 and (out / "_static" / "claims_ledger.js").exists()
     chapter = (out / "notebooks" / "20_lambda.html").read_text()
     assert "claims_ledger.js" not in chapter and "claims_ledger.css" in chapter
     listed = re.findall(r'href="\.\./book/claims\.html#claim-([\w-]+)"', chapter)
