@@ -38,7 +38,7 @@ export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help env doctor book serve pdf chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement explorer benchmark ledger report clean distclean
+.PHONY: help env doctor book serve pdf chapter test test-all chapters units lint pins mutants faults format refresh reproduce search rounding placement benchmark ledger report clean distclean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
@@ -106,9 +106,6 @@ search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or
 
 placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 3"
 	@$(TOOL) placement
-
-explorer: env ## measure anew what the explorer shows (five minutes of a core for each seed); ARGS="--seeds 4"
-	@$(TOOL) explorer
 
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"
 	@$(TOOL) rounding

@@ -4,8 +4,8 @@ A finished run (protocol, λ, α, seed) is kept under _runs/cells and not comput
 library or a version has changed. Tables share their runs. A table is written only when all of it is there; one with seeds, arms or
 epochs of your own goes to _runs/results, so that the book keeps its own.
 Give the tables first: make reproduce ARGS="strength sampling --seeds 3". The comparison of Lai loss with other methods, two tables
-and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits". So is row_statistics, a minute's look at what one
-row does to BatchNorm.
+and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits". So are row_statistics, a minute's look at what one
+row does to BatchNorm, and explorer, the sweep over λ, α and protocol that readers explore, six minutes of a core for each seed.
 """
 
 import argparse
@@ -26,10 +26,12 @@ import pandas as pd
 import torch
 
 from evidence.data import Housing, load_housing
+from evidence.figures.explorer import FEATURE
 from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives.choices import choices, fronts
 from evidence.runs.arms import Arm, Runs, train_arms
 from evidence.runs.experiments import EXPERIMENTS, Experiment, planned, run_experiment
+from evidence.runs.explorer import KEYS, explorer_sweep
 from evidence.runs.protocols import PROTOCOLS
 from evidence.runs.row_statistics import row_statistics
 from evidence.runs.store import CellStore, fingerprint
@@ -39,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
 CELLS = ROOT / "_runs" / "cells"
 OWN = ROOT / "_runs" / "results"
-RELATIVES, ROW = "relatives", "row_statistics"
+RELATIVES, ROW, EXPLORER = "relatives", "row_statistics", "explorer"
 """The tables that are not the paper's."""
 
 OF_TABLES = (
@@ -203,6 +205,44 @@ def row(options: argparse.Namespace) -> None:
     print(*texts, sep="\n", flush=True)
 
 
+def explorer(options: argparse.Namespace) -> None:
+    """The explorer's sweep: every run (explorer.csv), and what was fitted over one feature, averaged over seeds (explorer_curves.csv)."""
+
+    def of_seed(seed: int) -> Housing:
+        return load_housing("kaggle", split_seed=seed)
+
+    table, curves = explorer_sweep(
+        of_seed,
+        seeds=options.seeds,
+        feature=FEATURE,
+        n_jobs=options.jobs,
+        store=CellStore(options.cells.resolve()),
+        progress=True,
+    )
+    about = {
+        "command": options.command,
+        "experiment": "version 2's smoothness table on a grid of λ and α, and what is fitted over one feature",
+        "data": of_seed(0).provenance,
+        "split_seed": "each seed its own",
+        "seeds": options.seeds,
+        "epochs": "100 of MSE, then 100 in each arm",
+        "feature": FEATURE,
+        "evaluation": "the mean over the last epochs, with exact statistics; the curve: every twelfth test row, after the last step",
+        **environment(cluster(options)),
+        "cpu_seconds": round(float(table["cpu_seconds"].sum())),
+    }
+    means = curves.groupby([*KEYS, "x"], dropna=False, sort=False)["output"].mean().reset_index()
+    drawn = means.to_csv(index=False, float_format="%.4g", lineterminator="\n")
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts = {options.out / f"{EXPLORER}_curves.csv": drawn}
+    texts |= table_texts(options.out, EXPLORER, table.drop(columns="cpu_seconds"), about)
+    replace_texts(texts)
+    print(*texts, sep="\n", flush=True)
+
+
+STUDIES = {RELATIVES: relatives, ROW: row, EXPLORER: explorer}
+
+
 def rounded(table: pd.DataFrame) -> pd.DataFrame:
     """Errors to four digits, the rest to three: seeds differ in the second or third, and more would be size without information."""
 
@@ -327,9 +367,7 @@ def seed_range(text: str) -> list[int]:
 def parser() -> argparse.ArgumentParser:
     about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
     named = ", ".join(EXPERIMENTS)
-    about.add_argument(
-        "tables", nargs="*", metavar="table", help=f"of {named} (default: these), {RELATIVES} (an hour), {ROW}"
-    )
+    about.add_argument("tables", nargs="*", metavar="table", help=f"of {named} (default: these), {', '.join(STUDIES)}")
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
     about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
     about.add_argument("--max-occupancy", type=float, help="leave out rows with more people per household")
@@ -374,7 +412,7 @@ def main(arguments: list[str]) -> None:
         options.out = OWN if own - {"source", "device"} else RESULTS
     try:
         options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
-        known = (*EXPERIMENTS, RELATIVES, ROW)
+        known = (*EXPERIMENTS, *STUDIES)
         if unknown := sorted(set(options.tables) - set(known)):
             raise ValueError(f"table = {unknown[0]!r}: must be one of {', '.join(known)}")
         idle = set() if RELATIVES in options.tables else own.intersection(OF_RELATIVES)
@@ -388,10 +426,9 @@ def main(arguments: list[str]) -> None:
         with backend(options):
             if set(options.tables) & set(EXPERIMENTS):
                 reproduce(options)
-            if RELATIVES in options.tables:
-                relatives(options)
-            if ROW in options.tables:
-                row(options)
+            for name, study in STUDIES.items():
+                if name in options.tables:
+                    study(options)
     except (ValueError, OSError, FloatingPointError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

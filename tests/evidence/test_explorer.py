@@ -154,7 +154,7 @@ def test_the_committed_sweep_is_complete_and_says_where_it_comes_from(
     table: pd.DataFrame, curves: pd.DataFrame
 ) -> None:
     about = json.loads((RESULTS / "explorer.json").read_text())
-    assert KAGGLE_SHA256 in about["data"] and about["command"].startswith("make explorer")
+    assert KAGGLE_SHA256 in about["data"] and about["command"].startswith('make reproduce ARGS="explorer')
     grid = pd.MultiIndex.from_product([PROTOCOLS, ALPHAS, LAMS, about["seeds"]])
     arms = table.dropna(subset="lam").set_index(["protocol", "alpha", "lam", "seed"])
     assert arms.index.is_unique and set(arms.index) == set(grid) and arms.notna().all(axis=None)

@@ -208,10 +208,24 @@ def test_the_row_in_the_statistics_is_a_table_too(
     assert about["command"] == 'make reproduce ARGS="row_statistics --seeds 2"' and about["seeds"] == [0, 1]
 
 
+def test_the_explorer_s_sweep_is_a_table_too(
+    tmp_path: Path, few: Housing, on_few: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"pretrain_epochs": 1, "epochs": 1, "lams": [0.1], "alphas": [1.0], "protocols": ["sound"]}
+    monkeypatch.setattr(reproduce, "explorer_sweep", partial(reproduce.explorer_sweep, **short))
+    places = ["--cells", str(tmp_path / "cells"), "--out", str(tmp_path)]
+    reproduce.main(["explorer", "--seeds", "2", "--jobs", "1", *places])
+    table, curves = (pd.read_csv(tmp_path / f"explorer{end}.csv") for end in ("", "_curves"))
+    assert len(table) == 4 and set(table["seed"]) == {0, 1}
+    assert (curves.groupby("alpha").size() == curves["x"].nunique()).all() and set(curves["alpha"]) == {0, 1}
+    about = json.loads((tmp_path / "explorer.json").read_text())
+    assert about["command"] == 'make reproduce ARGS="explorer --seeds 2"' and about["seeds"] == [0, 1]
+
+
 def test_both_kinds_of_table_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(reproduce, "reproduce", lambda options: made.append("the paper's"))
-    monkeypatch.setattr(reproduce, "relatives", lambda options: made.append("relatives"))
+    monkeypatch.setitem(reproduce.STUDIES, "relatives", lambda options: made.append("relatives"))
     reproduce.main(["strength", "relatives"])
     reproduce.main(["strength"])
     assert made == ["the paper's", "relatives", "the paper's"]
