@@ -380,7 +380,7 @@ def parser() -> argparse.ArgumentParser:
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     about.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
     about.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {RELATIVES}: {', '.join(TASKS)}")
-    about.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}; default all")
+    about.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}, MSE always; default all")
     where = about.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run on this Dask scheduler, or on a 'local' one")
     where.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster, or on a 'local' one")
@@ -422,7 +422,9 @@ def main(arguments: list[str]) -> None:
         for flag, folder in (("--cells", options.cells), ("--out", options.out)):
             if folder.exists() and not folder.is_dir():
                 raise ValueError(f"{flag} = {str(folder)!r}: must be a folder")
-        options.tasks, options.methods = options.tasks or list(TASKS), options.methods or list(METHODS)
+        options.tasks = options.tasks or list(TASKS)
+        # slopes are told as shares of those of MSE's network
+        options.methods = list(dict.fromkeys(["MSE", *(options.methods or METHODS)]))
         with backend(options):
             if set(options.tables) & set(EXPERIMENTS):
                 reproduce(options)

@@ -170,8 +170,8 @@ def test_only_the_books_own_tables_go_to_the_book(
     given: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: list[Path] = []
-    for made in ("reproduce", "relatives"):
-        monkeypatch.setattr(reproduce, made, lambda options: found.append(options.out))
+    monkeypatch.setattr(reproduce, "reproduce", lambda options: found.append(options.out))
+    monkeypatch.setitem(reproduce.STUDIES, "relatives", lambda options: found.append(options.out))
     reproduce.main(given)
     assert found == [folder]
 
@@ -180,7 +180,7 @@ def test_only_the_books_own_tables_go_to_the_book(
 def short_relatives(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The comparison in three steps of training."""
     monkeypatch.setattr(reproduce, "relatives_study", partial(reproduce.relatives_study, steps=3))
-    return ["relatives", "--tasks", "friedman 200", "--methods", "MSE", "Lai", "--seeds", "2"]
+    return ["relatives", "--tasks", "friedman 200", "--methods", "Lai", "--seeds", "2"]
 
 
 def test_the_comparison_is_a_table_like_the_others(tmp_path: Path, short_relatives: list[str]) -> None:
@@ -190,7 +190,7 @@ def test_the_comparison_is_a_table_like_the_others(tmp_path: Path, short_relativ
     first, pieces = texts(tmp_path / "out"), kept(tmp_path / "cells")
     assert set(first) == {f"relatives{end}" for end in (".csv", ".json", "_fronts.csv", "_fronts.json")}
     about = json.loads(first["relatives.json"])
-    assert about["command"] == "make reproduce ARGS=\"relatives --tasks 'friedman 200' --methods MSE Lai --seeds 2\""
+    assert about["command"] == "make reproduce ARGS=\"relatives --tasks 'friedman 200' --methods Lai --seeds 2\""
     assert about["seeds"] == [0, 1] and list(about["data"]) == ["friedman 200"] and str(tmp_path) not in str(first)
     table = pd.read_csv(tmp_path / "out" / "relatives.csv")
     assert set(table["method"]) == {"MSE", "Lai"} and set(table["seed"]) == {0, 1}
