@@ -380,7 +380,9 @@ def parser() -> argparse.ArgumentParser:
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     about.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
     about.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {RELATIVES}: {', '.join(TASKS)}")
-    about.add_argument("--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}, MSE always; default all")
+    about.add_argument(
+        "--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}, MSE always; default all"
+    )
     where = about.add_mutually_exclusive_group()
     where.add_argument("--dask", metavar="ADDRESS", help="run on this Dask scheduler, or on a 'local' one")
     where.add_argument("--ray", metavar="ADDRESS", help="run on this Ray cluster, or on a 'local' one")
