@@ -10,7 +10,7 @@ import torch
 from benchmarks import losses
 from benchmarks.clock import Ratio, peak_mb, ratios
 from benchmarks.losses import Loss, Step, step_of
-from benchmarks.networks import BASE, Case, Transformer, around, differentiable
+from benchmarks.networks import BASE, LIPSCHITZ, Case, Transformer, around, differentiable
 from evidence.runs.protocols import PROTOCOLS
 from evidence.studies.products import count_products
 from lai import FixedStatistics, lai_loss
@@ -65,10 +65,10 @@ def share(case: Case, seconds: float) -> Iterator[Row]:
 
 
 def others(case: Case, seconds: float) -> Iterator[Row]:
-    """Other losses that see the slope, and other ways to the slope."""
-    found = ratios(
-        case.step(losses.mse), {name: case.step(loss) for name, loss in WAYS.items()}, seconds=seconds * len(WAYS)
-    )
+    """Other losses that see the slope, other ways to the slope, and networks whose slope is bounded by their layers."""
+    steps = {name: case.step(loss) for name, loss in WAYS.items()}
+    steps |= {f"MSE, Lipschitz layers ({library})": case.step(losses.mse, library) for library in LIPSCHITZ}
+    found = ratios(case.step(losses.mse), steps, seconds=seconds * len(steps))
     for name, one in found.items():
         yield _row("others", case, name, "time", one)
     many = case._replace(outputs=10)
