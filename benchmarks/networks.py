@@ -14,7 +14,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks.losses import Loss, Step, step_of
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+ACTIVATIONS = {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU}
 
 Layers = tuple[Callable[[int, int], nn.Module], Callable[[int], nn.Module]]
 """A linear layer by the units before it and its own, and an activation by its units."""

@@ -73,6 +73,21 @@ def test_the_projection_is_unbiased() -> None:
     assert penalty.item() == pytest.approx(model.weight.square().sum().item(), rel=0.03)
 
 
+def test_a_lai_step_in_stages_is_the_lai_loss() -> None:
+    torch.manual_seed(0)
+    model, (x, y) = TINY.model().double(), (t.double() for t in TINY.data())
+    for loss in (losses.naive, losses.lai_of_bare_slopes):
+        torch.testing.assert_close(loss(model, x, y), losses.lai_mse(model, x, y))
+
+
+@pytest.mark.parametrize(("activation", "tensors"), [("relu", 2), ("tanh", 2), ("silu", 4)])
+def test_what_an_mse_step_keeps(activation: str, tensors: int) -> None:
+    """For each of two layers its output, and of SiLU its input too: 64 units of 512 samples in 4 bytes; the error beside it."""
+    case = Case(width=64, activation=activation)
+    (*_, saved) = table.where([], [case], 0)
+    assert saved["base"] * 1e6 == pytest.approx(tensors * 4 * 512 * 64, rel=0.05) and saved["ratio"] > 1.9
+
+
 @pytest.mark.parametrize("library", [None, *LIPSCHITZ])
 def test_lipschitz_layers_are_and_plain_ones_are_not(library: str | None) -> None:
     """With weights that ask for more: no slope above 1, nor a difference of outputs above that of the inputs."""
@@ -113,6 +128,7 @@ def test_one_tiny_run_of_every_part_but_the_compiler(tmp_path: Path, monkeypatch
             "grid": lambda: table.grid([TINY], seconds),
             "products": lambda: table.products([TINY]),
             "others": lambda: table.others(TINY, seconds),
+            "where": lambda: table.where([TINY], [TINY], seconds),
             "transformer": lambda: table.transformer(seconds, batch=2, length=3, width=8, layers=1, heads=2),
             "compiled": lambda: table.compiled([TINY], seconds, backend="eager"),
         }
