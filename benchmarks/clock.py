@@ -1,4 +1,4 @@
-"""Times that are compared in turns, and the memory of a process of its own."""
+"""Times that are compared in turns, the memory of a process of its own, and what autograd keeps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
-from benchmarks.losses import Step
+from benchmarks.losses import Loss, Step
 
 
 class Ratio(NamedTuple):
@@ -85,6 +87,27 @@ def _peak(build: Callable[..., Step], args: tuple[Any, ...]) -> float:
     before = _size("VmRSS")
     step(), step()
     return _size("VmHWM") - before
+
+
+def saved_mb(loss: Loss, model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """What a loss keeps for its backward pass, in MB; without weights and data, which are there anyway.
+
+    Examples
+    --------
+    >>> x = torch.ones(1000, 1)
+    >>> saved_mb(lambda model, x, y: model(x).exp().sum(), nn.Linear(1, 1), x, x)  # exp keeps its result
+    0.004
+    """
+    others = {t.untyped_storage().data_ptr() for t in (*model.parameters(), x, y)}
+    kept = {}
+
+    def keep(t: Tensor) -> Tensor:
+        kept[t.untyped_storage().data_ptr()] = t.untyped_storage()  # itself, so that no other takes its address
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        loss(model, x, y)
+    return sum(storage.nbytes() for address, storage in kept.items() if address not in others) / 1e6
 
 
 def _size(name: str) -> float:

@@ -28,11 +28,17 @@ def lai_mse(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return lai.lai_loss(y_hat, y, k, lam=LAM)
 
 
-def slope_penalty(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The error plus the mean square slope, the slopes taken in one backward pass."""
+def bare_slopes(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Outputs and slopes with nothing around torch's own backward pass."""
     x = x.detach().requires_grad_()
     y_hat = model(x)
-    (k,) = torch.autograd.grad(y_hat.sum(), x, create_graph=True)
+    (k,) = torch.autograd.grad(y_hat, x, torch.ones_like(y_hat), create_graph=True)
+    return y_hat, k
+
+
+def slope_penalty(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The error plus the mean square slope, the slopes taken in one backward pass."""
+    y_hat, k = bare_slopes(model, x)
     return nn.functional.mse_loss(y_hat, y) + WEIGHT * k.square().flatten(1).sum(1).mean()
 
 
@@ -83,6 +89,17 @@ def naive_factor_loss(y_hat: Tensor, y: Tensor, k: Tensor) -> Tensor:
     squares = k.square()
     factors = squares.clamp(min=LAM) / ((1 + squares) * min(1.0, LAM))
     return ((y_hat - y).square() * factors.square().sum(1).sqrt()).mean()
+
+
+def naive(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """The least that a Lai step needs: bare slopes in that formula."""
+    y_hat, k = bare_slopes(model, x)
+    return naive_factor_loss(y_hat[:, 0], y[:, 0], k)
+
+
+def lai_of_bare_slopes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    y_hat, k = bare_slopes(model, x)
+    return lai.lai_loss(y_hat, y, k, lam=LAM)
 
 
 def step_of(loss: Loss, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Step:

@@ -2,15 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import monotonicnetworks
 import torch
+from deel import torchlip
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmarks.losses import Loss, Step, step_of
 
-ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "silu": nn.SiLU}
+ACTIVATIONS = {"silu": nn.SiLU, "tanh": nn.Tanh, "relu": nn.ReLU}
+
+Layers = tuple[Callable[[int, int], nn.Module], Callable[[int], nn.Module]]
+"""A linear layer by the units before it and its own, and an activation by its units."""
+
+LIPSCHITZ: dict[str, Layers] = {
+    "monotonicnetworks": (
+        lambda n, m: monotonicnetworks.LipschitzLinear(n, m, kind="inf"),
+        lambda n: monotonicnetworks.GroupSort(n // 2),
+    ),
+    "deel-torchlip": (torchlip.SpectralLinear, lambda _: torchlip.GroupSort2()),
+    "torch's spectral_norm": (lambda n, m: spectral_norm(nn.Linear(n, m)), lambda _: nn.ReLU()),
+}
+"""By library: layers and activations through which no slope, nor the norm of several, is more than 1.
+
+Of monotonicnetworks the bound on the sum of |weights| into each unit, which holds for layers behind one another. Its
+default, on single weights, is for a first layer.
+"""
 
 
 class Case(NamedTuple):
@@ -23,20 +44,23 @@ class Case(NamedTuple):
     inputs: int = 8
     outputs: int = 1
 
-    def model(self) -> nn.Sequential:
+    def model(self, lipschitz: str | None = None) -> nn.Sequential:
+        """With plain layers, or those of ``LIPSCHITZ``."""
+        plain: Layers = nn.Linear, lambda _: ACTIVATIONS[self.activation]()
+        linear, activation = plain if lipschitz is None else LIPSCHITZ[lipschitz]
         layers: list[nn.Module] = []
         n = self.inputs
         for _ in range(self.depth):
-            layers += [nn.Linear(n, self.width), ACTIVATIONS[self.activation]()]
+            layers += [linear(n, self.width), activation(self.width)]
             n = self.width
-        return nn.Sequential(*layers, nn.Linear(n, self.outputs))
+        return nn.Sequential(*layers, linear(n, self.outputs))
 
     def data(self) -> tuple[Tensor, Tensor]:
         return torch.randn(self.batch, self.inputs), torch.randn(self.batch, self.outputs)
 
-    def step(self, loss: Loss) -> Step:
+    def step(self, loss: Loss, lipschitz: str | None = None) -> Step:
         """With a network and Adam of its own."""
-        model = self.model()
+        model = self.model(lipschitz)
         return step_of(loss, model, torch.optim.Adam(model.parameters(), fused=True), *self.data())
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from benchmarks import losses
-from benchmarks.clock import Ratio, peak_mb, ratios
+from benchmarks.clock import Ratio, peak_mb, ratios, saved_mb
 from benchmarks.losses import Loss, Step, step_of
-from benchmarks.networks import BASE, Case, Transformer, around, differentiable
+from benchmarks.networks import ACTIVATIONS, BASE, LIPSCHITZ, Case, Transformer, around, differentiable
 from evidence.runs.protocols import PROTOCOLS
 from evidence.studies.products import count_products
 from lai import FixedStatistics, lai_loss
@@ -28,6 +28,14 @@ WAYS: dict[str, Loss] = {
     "Lai loss, vmap(jacrev)": losses.by_jacrev,
     "Lai loss, finite differences": losses.by_finite_differences,
 }
+
+STAGES: dict[str, Loss] = {
+    "slopes and their derivative": losses.slope_penalty,
+    "the factor, written with k²": losses.naive,
+    "the factor for every slope": losses.lai_of_bare_slopes,
+    "what is looked after around the slopes": losses.lai_mse,
+}
+"""From an MSE step to a Lai step: each has one thing more than the one before it."""
 
 
 def _row(part: str, case: Any, way: str, measure: str, found: Ratio, **more: Any) -> Row:
@@ -65,10 +73,10 @@ def share(case: Case, seconds: float) -> Iterator[Row]:
 
 
 def others(case: Case, seconds: float) -> Iterator[Row]:
-    """Other losses that see the slope, and other ways to the slope."""
-    found = ratios(
-        case.step(losses.mse), {name: case.step(loss) for name, loss in WAYS.items()}, seconds=seconds * len(WAYS)
-    )
+    """Other losses that see the slope, other ways to the slope, and networks whose slope is bounded by their layers."""
+    steps = {name: case.step(loss) for name, loss in WAYS.items()}
+    steps |= {f"MSE, Lipschitz layers ({library})": case.step(losses.mse, library) for library in LIPSCHITZ}
+    found = ratios(case.step(losses.mse), steps, seconds=seconds * len(steps))
     for name, one in found.items():
         yield _row("others", case, name, "time", one)
     many = case._replace(outputs=10)
@@ -76,6 +84,17 @@ def others(case: Case, seconds: float) -> Iterator[Row]:
     found = ratios(many.step(losses.mse), {n: many.step(loss) for n, loss in ways.items()}, seconds=seconds)
     for name, one in found.items():
         yield _row("others", many, name, "time", one)
+
+
+def where(narrow: list[Case], wide: list[Case], seconds: float) -> Iterator[Row]:
+    """Where a Lai step's time goes, in networks so small that the products take little of it; and its memory, in large ones."""
+    for case in narrow:
+        steps = {name: case.step(loss) for name, loss in STAGES.items()}
+        for name, one in ratios(case.step(losses.mse), steps, seconds=seconds * len(steps)).items():
+            yield _row("where", case, name, "time", one)
+    for case in wide:
+        few, many = (saved_mb(loss, case.model(), *case.data()) for loss in (losses.mse, losses.lai_mse))
+        yield _row("where", case, "Lai loss", "saved", Ratio(many / few, many / few, many / few, 1, few))
 
 
 def compiled(cases: list[Case], seconds: float, backend: str = "inductor") -> Iterator[Row]:
@@ -168,7 +187,8 @@ def products(cases: list[Case]) -> Iterator[Row]:
 def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
     """Everything, each part a function to its rows, with ``seconds`` for each comparison."""
     cases = around()
-    narrow, wide = BASE._replace(width=32), BASE._replace(width=1024, batch=4096)
+    narrow, large, wide = BASE._replace(width=32), BASE._replace(batch=8192), BASE._replace(width=1024, batch=4096)
+    each, many = ([case._replace(activation=name) for name in ACTIVATIONS] for case in (narrow, large))
     return {
         "loss": lambda: loss_alone(4096, 64, seconds),
         "products": lambda: products(cases),
@@ -177,6 +197,7 @@ def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
         "others": lambda: others(BASE, seconds),
         "share": lambda: share(BASE, 8 * seconds),
         "transformer": lambda: transformer(seconds),
-        "memory": lambda: memory([BASE._replace(batch=8192), BASE._replace(batch=8192, depth=8), wide]),
+        "memory": lambda: memory([*many, large._replace(depth=8), wide]),
+        "where": lambda: where(each, many, seconds),
         "compiled": lambda: compiled([narrow, BASE], seconds),
     }

@@ -221,7 +221,7 @@ def value_and_input_gradient(
     places = _places(every, wrt, several=False)
 
     def of_chosen(*xs: Tensor) -> Tensor:
-        return call(model, every | dict(zip(places, xs, strict=True)))
+        return call(model, {**every, **dict(zip(places, xs, strict=True))})  # torch 2.4 compiles no |
 
     xs = tuple(every[place] for place in places)
     if _traced():
@@ -299,7 +299,7 @@ class WithSlopes(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Outputs and slopes of ``model(*args, **kwargs)``."""
         every: dict[Any, Any] = dict(enumerate(args))
-        return value_and_input_gradient(self.model, every | kwargs, wrt=self.wrt, **self.how)
+        return value_and_input_gradient(self.model, {**every, **kwargs}, wrt=self.wrt, **self.how)
 
 
 def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> None:
@@ -423,7 +423,7 @@ def arguments(inputs: Inputs) -> dict[Any, Any]:
     """What the model is called with: positional arguments by their number, keyword arguments by their name."""
     if isinstance(inputs, dict):
         return dict(inputs)
-    return dict(enumerate(inputs if isinstance(inputs, tuple | list) else (inputs,)))
+    return dict(enumerate(inputs if isinstance(inputs, (tuple, list)) else (inputs,)))
 
 
 def call(model: Callable[..., Any], every: dict[Any, Any]) -> Any:
@@ -436,7 +436,7 @@ def each_tensor(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:
     """``inputs`` with ``function`` of every tensor in place of it."""
     if isinstance(inputs, dict):
         return {name: each_tensor(function, t) for name, t in inputs.items()}
-    if isinstance(inputs, tuple | list):
+    if isinstance(inputs, (tuple, list)):
         return tuple(each_tensor(function, t) for t in inputs)
     return function(inputs) if isinstance(inputs, Tensor) else inputs
 
@@ -445,7 +445,7 @@ def _places(every: dict[Any, Any], wrt: Any, *, several: bool = True) -> list[An
     """Where in the arguments the tensors are whose slopes are wanted."""
     real = [place for place, t in every.items() if isinstance(t, Tensor) and t.dtype.is_floating_point]
     if wrt is not None:
-        places = list(wrt) if isinstance(wrt, tuple | list) else [wrt]
+        places = list(wrt) if isinstance(wrt, (tuple, list)) else [wrt]
         for place in places:
             if place not in every:
                 raise ValueError(f"wrt = {place!r}: the inputs are {', '.join(map(repr, every))}")
@@ -465,7 +465,7 @@ def _places(every: dict[Any, Any], wrt: Any, *, several: bool = True) -> list[An
 
 def _flat(features: Any) -> list[Any]:
     features = features.tolist() if hasattr(features, "tolist") else features
-    return [j for part in features for j in _flat(part)] if isinstance(features, list | tuple | range) else [features]
+    return [j for part in features for j in _flat(part)] if isinstance(features, (list, tuple, range)) else [features]
 
 
 def feature_indices(features: Any, d: int) -> list[int]:

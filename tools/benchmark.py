@@ -1,6 +1,7 @@
 """What a Lai step costs, in time, products and memory, beside an MSE step and beside other losses that see slopes.
 
-Writes book/results/cost.csv, which the page on cost reads. Some eight minutes on one core; every ratio is of steps that take turns.
+Writes book/results/cost.csv, which the page on cost reads; some parts alone go to _runs/results. Some eight minutes on one core;
+every ratio is of steps that take turns.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import torch
 
 from benchmarks.table import parts
 from tools.files import replace_texts, table_texts
-from tools.reproduce import RESULTS, environment
+from tools.reproduce import OWN, RESULTS, environment
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -22,16 +23,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.benchmark", description=__doc__.split("\n")[0])
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(names)} (default all)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each comparison (default 3)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--out", type=Path, help="folder for the table (default book/results, for some parts alone _runs/results)"
+    )
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.parts) - set(names)):
         parser.error(f"part = {unknown[0]!r}: must be one of {', '.join(names)}")
     if not 0 <= options.seconds < float("inf"):
         parser.error(f"--seconds = {options.seconds}: must be finite and not negative")
+    folder = options.out or (OWN if options.parts else RESULTS)
     torch.set_num_threads(1)
     torch.manual_seed(0)
     began, rows = time.monotonic(), []
-    options.out.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, part in parts(options.seconds).items():
         if options.parts and name not in options.parts:
             continue
@@ -50,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **environment(),
             "wall_seconds": seconds,
         }
-        replace_texts(table_texts(options.out, "cost", pd.DataFrame(rows), about))
+        replace_texts(table_texts(folder, "cost", pd.DataFrame(rows), about))
 
 
 if __name__ == "__main__":

@@ -278,7 +278,7 @@ def step(folder: Path) -> str:
 
 def beside(folder: Path) -> str:
     """The other parts of the benchmark: other losses, α = 1 %, the loss alone, the networks of the experiments."""
-    table = pd.read_csv(folder / "cost.csv").query("part != 'grid' and measure != 'products'")
+    table = pd.read_csv(folder / "cost.csv").query("part not in ('grid', 'where') and measure != 'products'")
     rows = []
     for _, run in table.iterrows():
         of = run["network"] if isinstance(run["network"], str) else _network(run)
@@ -286,11 +286,37 @@ def beside(folder: Path) -> str:
     return markdown(["what", "measure", "network", "ratio", "quartiles"], rows)
 
 
+def where(folder: Path) -> str:
+    """Where a Lai step's time and memory go: each row of the first table has one thing more than the one before it."""
+    table = pd.read_csv(folder / "cost.csv").query("part == 'where'")
+    times, saved = table[table["measure"] == "time"], table[table["measure"] == "saved"]
+    rows = []
+    for activation, own in times.groupby("activation", sort=False):
+        before = base = own["base"].iloc[0]
+        rows.append([str(activation), "an MSE step", "", f"{1e6 * base:.0f}", "", ""])
+        for _, run in own.iterrows():
+            after = run["ratio"] * base
+            rows.append(["", run["way"], f"{1e6 * (after - before):.0f}", f"{1e6 * after:.0f}", *_with_spread(run)])
+            before = after
+    kept = [
+        [run["activation"], f"{run['base']:.0f}", f"{run['base'] * run['ratio']:.0f}", f"{run['ratio']:.2f}"]
+        for _, run in saved.iterrows()
+    ]
+    return "\n\n".join(
+        [
+            markdown(["activation", "what is added", "µs", "µs together", "relative to MSE", "quartiles"], rows),
+            "What is kept for the backward passes, in a network of 256 units and batches of 8192:",
+            markdown(["activation", "MSE step, MB", "Lai step, MB", "ratio"], kept),
+        ]
+    )
+
+
 def _network(run: pd.Series) -> str:
     if run["part"] == "loss alone":
         return f"slopes ({run['batch']:.0f}, {run['inputs']:.0f}), against the formula with k²"
     outputs = f", {run['outputs']:.0f} outputs" if run["outputs"] > 1 else ""
-    return f"width {run['width']:.0f}, depth {run['depth']:.0f}, batch {run['batch']:.0f}{outputs}"
+    activation = "" if run["activation"] == "silu" else f", {run['activation']}"
+    return f"width {run['width']:.0f}, depth {run['depth']:.0f}, batch {run['batch']:.0f}{outputs}{activation}"
 
 
 def _with_spread(run: pd.Series) -> list[str]:
@@ -327,6 +353,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
         strengths,
         step,
         beside,
+        where,
         benchmark,
     )
 }

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import lai
 from benchmarks import losses, table
 from benchmarks.clock import peak_mb, ratios
-from benchmarks.networks import Case
+from benchmarks.networks import LIPSCHITZ, Case
 from evidence.runs.experiments import PROTOCOLS
 from evidence.studies.products import count_products
 from tools import benchmark
@@ -73,6 +73,37 @@ def test_the_projection_is_unbiased() -> None:
     assert penalty.item() == pytest.approx(model.weight.square().sum().item(), rel=0.03)
 
 
+def test_a_lai_step_in_stages_is_the_lai_loss() -> None:
+    torch.manual_seed(0)
+    model, (x, y) = TINY.model().double(), (t.double() for t in TINY.data())
+    for loss in (losses.naive, losses.lai_of_bare_slopes):
+        torch.testing.assert_close(loss(model, x, y), losses.lai_mse(model, x, y))
+
+
+@pytest.mark.parametrize(("activation", "tensors"), [("relu", 2), ("tanh", 2), ("silu", 4)])
+def test_what_an_mse_step_keeps(activation: str, tensors: int) -> None:
+    """For each of two layers its output, and of SiLU its input too: 64 units of 512 samples in 4 bytes; the error beside it."""
+    case = Case(width=64, activation=activation)
+    (*_, saved) = table.where([], [case], 0)
+    assert saved["base"] * 1e6 == pytest.approx(tensors * 4 * 512 * 64, rel=0.05) and saved["ratio"] > 1.9
+
+
+@pytest.mark.parametrize("library", [None, *LIPSCHITZ])
+def test_lipschitz_layers_are_and_plain_ones_are_not(library: str | None) -> None:
+    """With weights that ask for more: no slope above 1, nor a difference of outputs above that of the inputs."""
+    torch.manual_seed(0)
+    model = TINY.model(library)
+    with torch.no_grad():
+        for p in model.parameters():
+            p *= 8
+        for _ in range(100):  # norms that are found by iteration
+            model(torch.randn(2, TINY.inputs))
+        a, b = torch.randn(2, 5000, TINY.inputs)
+        steepest = ((model(a) - model(b)).abs()[:, 0] / (a - b).norm(dim=1)).max().item()
+    slope = lai.value_and_input_gradient(model, 3 * a)[1].norm(dim=1).max().item()
+    assert max(steepest, slope) <= 1 + 1e-5 if library else min(steepest, slope) > 2
+
+
 def test_steps_take_turns_and_a_step_that_does_twice_the_work_costs_more() -> None:
     turns: list[str] = []
     found = ratios(lambda: turns.append("b"), {"a": lambda: turns.append("a")}, seconds=0, least=4)
@@ -97,6 +128,7 @@ def test_one_tiny_run_of_every_part_but_the_compiler(tmp_path: Path, monkeypatch
             "grid": lambda: table.grid([TINY], seconds),
             "products": lambda: table.products([TINY]),
             "others": lambda: table.others(TINY, seconds),
+            "where": lambda: table.where([TINY], [TINY], seconds),
             "transformer": lambda: table.transformer(seconds, batch=2, length=3, width=8, layers=1, heads=2),
             "compiled": lambda: table.compiled([TINY], seconds, backend="eager"),
         }
@@ -107,12 +139,23 @@ def test_one_tiny_run_of_every_part_but_the_compiler(tmp_path: Path, monkeypatch
     timed = rows[rows["measure"] == "time"]
     assert (timed["low"] <= timed["ratio"]).all() and (timed["ratio"] <= timed["high"]).all()
     assert set(rows["way"]) >= {"Lai loss", *table.WAYS, "Jacobian penalty, one projection"}
+    assert sum(any(library in way for library in LIPSCHITZ) for way in rows["way"]) == len(LIPSCHITZ)
     assert (rows["rounds"] >= 1).all() and (rows["base"] > 0).all() and not rows["ratio"].isna().any()
     about = json.loads((tmp_path / "cost.json").read_text())
     assert {"command", "versions", "hardware", "setting"} <= set(about)
     (exact,) = rows.loc[rows["measure"] == "products", "ratio"]
     forward = 3 * 8 + 8 * 8 + 8
     assert math.isclose(exact, 6 * forward / (3 * forward - 24), rel_tol=0.02)
+
+
+def test_some_parts_alone_leave_the_books_table_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "book")
+    monkeypatch.setattr(benchmark, "OWN", tmp_path / "own")
+    monkeypatch.setattr(benchmark, "parts", lambda seconds: {"products": lambda: table.products([TINY])})
+    benchmark.main(["products"])
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+    benchmark.main([])
+    assert len(pd.read_csv(tmp_path / "book" / "cost.csv")) == 1
 
 
 def test_unknown_parts_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -401,7 +401,8 @@ def test_compiles_whole_and_maps() -> None:
     module = lai.LaiLoss([0.1, 1.0, 5.0])
     step = torch.func.grad(lambda k: module(y_hat, y, k))
     want = step(k)
-    torch.testing.assert_close(torch.compile(step, fullgraph=True, backend="aot_eager")(k), want)
+    if torch.__version__ >= (2, 5):  # before, functions with a derivative of their own stay outside
+        torch.testing.assert_close(torch.compile(step, fullgraph=True, backend="aot_eager")(k), want)
     lams = torch.tensor([0.1, 2.0], dtype=D)
     by_lam = torch.func.vmap(lambda lam: torch.func.grad(lambda k: lai.lai_loss(y_hat, y, k, lam=lam))(k))(lams)
     for row, lam in zip(by_lam, lams, strict=True):
