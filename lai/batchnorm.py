@@ -19,8 +19,8 @@ Statistics = Literal["batch", "running"]
 class FixedStatistics(nn.Module):
     r"""A model with BatchNorm, trained as ever, but with slopes that are each sample's own.
 
-    In training mode the values are those of ``model``: normalised by the batch. The gradient of the summed output by
-    the input, however, treats the statistics as constants, so it is the slope of the network that stands there, sample
+    In training mode the values are those of ``model``: normalised by the batch. The gradient of the summed output with
+    respect to the input, however, treats the statistics as constants, so it is the slope of that network, sample
     by sample. :func:`lai.fit` takes the wrapped model as it is.
 
     Parameters

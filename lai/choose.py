@@ -102,9 +102,9 @@ def choose_lam(
 ) -> LamChoice:
     r"""The λ that keeps a budget, from networks trained with MSE and every λ side by side (:class:`lai.Sweep`).
 
-    With ``max_slope`` it is the λ of the least error among those that keep the budget; with ``max_error`` alone, the one
-    of the smallest slopes. With ``features`` it goes as in the paper: a first sweep has one λ for all features, of which
-    the one of least error is kept; a second changes it for the chosen features only.
+    With ``max_slope`` it is the λ with the least error among those that keep the budget. With ``max_error`` alone it is
+    the one with the smallest slopes. ``features`` follows the paper: a first sweep has one λ for all features and keeps
+    the one with the least error, and a second sweep changes it for the chosen features only.
 
     Parameters
     ----------

@@ -26,11 +26,11 @@ def input_gradient(
     scale: Any = None,
     allow_unused: bool = False,
 ) -> Tensor:
-    r"""The derivative of every sample's output by that sample's input.
+    r"""The derivative of every sample's output with respect to that sample's input.
 
     One backward pass serves the whole batch: the outputs are summed, and since sample i's output depends on
-    sample i's input alone, row i of the sum's gradient is what is wanted. Where samples mix (BatchNorm in
-    training mode) it is not, and nothing here can notice: see :func:`assert_independent_samples`.
+    sample i's input alone, row i of the sum's gradient is its slope. Where samples mix (BatchNorm in training mode)
+    it is not, and this function cannot notice: see :func:`assert_independent_samples`.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def input_gradient(
         If the slopes are to be trained on, but the model holds what cannot be differentiated twice or is wrapped so
         that its gradients would be wrong; says what to do.
     FloatingPointError
-        If float16 slopes overflow while the output is finite. With a GradScaler that is its own affair: it skips the step.
+        If float16 slopes overflow while the output is finite. With a GradScaler nothing is raised: it skips the step.
 
     Source: paper, section 3 (k as the tangent's slope) and section 3.2 (one slope per direction); ``scale`` is torch's
     recipe for gradient penalties under automatic mixed precision.
@@ -308,8 +308,8 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     The Lai loss needs each sample's own slope. A model whose samples mix, such as one with BatchNorm in
     training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
 
-    The probe differentiates the first 16 outputs by every floating-point input (by ``wrt`` of a WithSlopes), in the
-    model's present mode. A Module is given the first 16 samples only, any other callable all of them, as it may hold
+    The probe differentiates the first 16 outputs with respect to every floating-point input (to ``wrt`` of a
+    WithSlopes), in the model's present mode. A Module is given the first 16 samples only, any other callable all of them, as it may hold
     tensors that belong to them. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters

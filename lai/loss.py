@@ -93,8 +93,8 @@ def lai_loss(
         Predictions.
     target : Tensor, same shape as ``input``
     grad : Tensor (N, \*features), or (N, M, \*features) for (N, M) predictions
-        The slope of each prediction by each input, from :func:`lai.input_gradient`; (N,) for one input. All that
-        follows N, or M, is features, whatever their shape: images and sequences are taken as they are.
+        The slope of each prediction with respect to each input, from :func:`lai.input_gradient`; (N,) for one input.
+        All that follows N, or M, is features, whatever their shape: images and sequences are taken as they are.
     lam : float, or list or Tensor that broadcasts along the features
         λ > 0 (section 3.3 for a list); its units are those of :func:`lai.lai_factor`.
     base : "mse", "mae", "huber", ("huber", delta), ("quantile", q) or callable

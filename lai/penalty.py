@@ -26,7 +26,7 @@ def curvature_penalty(
     reduction: Reduction = "mean",
     create_graph: bool | None = None,
 ) -> Tensor:
-    r"""The squared second derivatives of every sample's output by that sample's input.
+    r"""The squared second derivatives of every sample's output with respect to that sample's input.
 
     With :math:`H_i` the matrix of second derivatives at sample i, the penalty is :math:`\lVert H_i\rVert_F^2`, the sum
     of its squared entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes a backward pass

@@ -36,7 +36,7 @@ class Sweep:
     r"""Copies of networks of one architecture, trained side by side with Adam in one tensor program.
 
     The program is ``torch.func.vmap`` of the loss over the networks. It is traced once, and compiled where that is
-    worth its time and a compiler is there. No network feels another: each takes the path that :func:`lai.fit` gives it
+    worth its time and a compiler is there. No network affects another: each takes the path that :func:`lai.fit` gives it
     alone, up to rounding.
 
     Parameters
