@@ -16,7 +16,7 @@ WAYS_OUT = {
     "run the model under torch.backends.cudnn.flags(enabled=False)",
     r"CompiledFunctionBackward|aot_autograd|donated buffers": "a compiled model has no second derivative; "
     "compile lai.WithSlopes(model), whose slopes are part of the program",
-    r"use_reentrant|[Cc]heckpoint": "reentrant checkpointing gives no gradient by the input; "
+    r"use_reentrant|[Cc]heckpoint": "reentrant checkpointing gives no gradient with respect to the input; "
     "call torch.utils.checkpoint.checkpoint with use_reentrant=False",
     r"_DDPSinkBackward": "DistributedDataParallel(static_graph=True) takes the slopes' pass for the step's and averages "
     "no gradients; wrap lai.WithSlopes(model) instead, which returns outputs and slopes",

@@ -202,9 +202,9 @@ def answer(folder: Path) -> str:
     lai = differences(table, "rmse", ("Lai", "standardised"), MSE, comparisons=n_tasks)["word"]
     calm = -standardised(relative(table, "least_noisy")).mean(axis=1)
     return (
-        f"On {n_tasks} tasks, with eight trials for every method, Lai loss in every batch has less error than MSE on {(lai == 'better').sum()} "
-        f"and more on {(lai == 'worse').sum()}. At 60 % of MSE's slope it has more error than the plain slope penalty in {(at_60 == 'worse').sum()} of "
-        f"{(at_60 != 'not reached').sum()} comparisons in the same units and in as many batches, and less in {(at_60 == 'better').sum()}. With noise on the "
+        f"On {n_tasks} tasks, with eight trials for every method, Lai loss in every batch has a smaller error than MSE on {(lai == 'better').sum()} "
+        f"and a larger one on {(lai == 'worse').sum()}. At 60 % of MSE's slope its error is larger than that of the plain slope penalty in {(at_60 == 'worse').sum()} of "
+        f"{(at_60 != 'not reached').sum()} comparisons with the same units and α, and smaller in {(at_60 == 'better').sum() or 'none'}. With noise on the "
         f"inputs, where flat models pay, it lowers MSE's error by {calm['Lai']:.0%} on average, the slope penalty by {calm['slope penalty']:.0%}, and "
         f"training with noise, which needs no derivative, by {calm['input noise']:.0%}."
     )
@@ -325,18 +325,22 @@ def _with_spread(run: pd.Series) -> list[str]:
 
 
 def benchmark(folder: Path) -> str:
-    """In one sentence the honest number, and how it was measured."""
-    about = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
+    """What a Lai step costs, in two sentences."""
     table = pd.read_csv(folder / "cost.csv").query("part == 'grid' and measure == 'time'")
     few = table[table["inputs"] == 8]
     wide, narrow = few[few["width"] >= 256]["ratio"], few[few["width"] < 256]["ratio"]
-    versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items() if name != "lai")
     return (
         f"**A Lai step takes {table['ratio'].median():.1f} times as long as an MSE step** (the median of {len(table)} networks). With 8 "
         f"inputs it takes {wide.min():.1f} to {wide.max():.1f} times as long where layers have 256 units or more, and "
-        f"{narrow.min():.1f} to {narrow.max():.1f} times where they have fewer; with more inputs up to {table['ratio'].max():.1f} times.\n\n"
-        f"Measured by `{about['command']}`: {about['setting']}. {versions}; {about['hardware']}; {about['wall_seconds']} s."
+        f"{narrow.min():.1f} to {narrow.max():.1f} times where they have fewer; with more inputs up to {table['ratio'].max():.1f} times."
     )
+
+
+def measured(folder: Path) -> str:
+    """How the costs were measured, and where."""
+    about = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
+    versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items() if name != "lai")
+    return f"Measured by `{about['command']}`: {about['setting']}. {versions}; {about['hardware']}; {about['wall_seconds']} s."
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
@@ -355,6 +359,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
         beside,
         where,
         benchmark,
+        measured,
     )
 }
 
