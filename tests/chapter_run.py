@@ -36,7 +36,7 @@ QUICK = {
     "72_experiments_strength": "seeds=1 epochs=5 n_jobs=1 protocols=published",
     "73_experiments_sampling": "seeds=2 epochs=8 n_jobs=1 protocols=published",
     "75_robustness": "pretrain_epochs=1 epochs=10 alpha=0.3",
-    "80_relatives": "steps=3",
+    "80_relatives": "steps=30",
     "81_choosing": "epochs=8",
     "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
 }

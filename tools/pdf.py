@@ -7,6 +7,7 @@ unfolded; what else is folded, and what needs a reader at a screen, is left out.
 import argparse
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
@@ -97,6 +98,15 @@ def browser() -> str:
     return found
 
 
+def wait_until(tab: Any, condition: str, seconds: float = 60) -> None:
+    """Ask until the page says so. Playwright's `wait_for_function` asks again from within the page, whose policy forbids `eval`."""
+    end = time.monotonic() + seconds
+    while not tab.evaluate(condition):
+        if time.monotonic() > end:
+            raise ToolError(f"the page did not come to: {condition}")
+        tab.wait_for_timeout(20)
+
+
 def print_book(html: Path, pages: Sequence[str], output: Path) -> None:
     """Print the built pages into one file."""
     executable = browser()
@@ -110,7 +120,7 @@ def print_book(html: Path, pages: Sequence[str], output: Path) -> None:
             tab.goto(file.as_uri(), wait_until="load")
             tab.evaluate("MathJax.startup.promise.then(() => true)")
             tab.evaluate("for (const image of document.images) image.loading = 'eager'")
-            tab.wait_for_function("[...document.images].every((image) => image.complete)")
+            wait_until(tab, "[...document.images].every((image) => image.complete)")
             output.parent.mkdir(parents=True, exist_ok=True)
             tab.pdf(path=output, format="A4", margin=MARGIN, outline=True, tagged=True, print_background=True)
             chromium.close()

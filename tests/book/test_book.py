@@ -17,7 +17,7 @@ from PIL import Image
 
 import lai
 from evidence.figures.sliders import state
-from tools.pdf import contents
+from tools.pdf import contents, wait_until
 
 ROOT = Path(__file__).parents[2]
 
@@ -256,7 +256,7 @@ def test_in_a_browser(browser: Any, site: str, pages: dict[str, Page], name: str
 
 def check_mathematics(tab: Any, page: Page) -> None:
     if page.math:
-        tab.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        wait_until(tab, "!!(window.MathJax && MathJax.startup && MathJax.startup.promise)")
         tab.evaluate("MathJax.startup.promise.then(() => true)")
         assert tab.locator("mjx-container svg").count() >= page.math
         assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
@@ -281,7 +281,7 @@ def draw_figures(tab: Any, page: Page) -> None:
     assert boxes.count() == len(page.figures)
     for i, figure in enumerate(page.figures):
         boxes.nth(i).evaluate("box => box.parentElement.scrollIntoView()")
-        tab.wait_for_function(f"document.querySelectorAll('.interactive')[{i}].classList.contains('drawn')")
+        wait_until(tab, f"document.querySelectorAll('.interactive')[{i}].classList.contains('drawn')")
         plot = boxes.nth(i).locator(".interactive-plot")
         size = plot.bounding_box()
         assert size["width"] > 250 and size["height"] > 250
@@ -331,7 +331,7 @@ OFF_PLACE = r"""(plot) => plot.calcdata.filter(([first]) => first.node3).flatMap
 def check_state(tab: Any, i: int, figure: dict[str, Any], positions: list[int]) -> Any:
     """What plotly has drawn is the state at these positions; returned as numbers."""
     plot = f"document.querySelectorAll('.interactive-plot')[{i}]"
-    tab.wait_for_function(f"{plot}.dataset.state === '{'-'.join(map(str, positions))}'")
+    wait_until(tab, f"{plot}.dataset.state === '{'-'.join(map(str, positions))}'")
     drawn = tab.evaluate(f"{plot}._fullData.map({DRAWN})")
     assert max(tab.evaluate(f"({OFF_PLACE})({plot})"), default=0) < 1
     expected = state(figure, *positions)
@@ -405,7 +405,7 @@ def test_interactive_figures_work_from_the_file_system(
     tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or outside.append(request.url))
     tab.goto((html / name).as_uri(), wait_until="networkidle")
     tab.locator(".interactive").nth(i).evaluate("box => box.parentElement.scrollIntoView()")
-    tab.wait_for_function(f"document.querySelectorAll('.interactive')[{i}].classList.contains('drawn')")
+    wait_until(tab, f"document.querySelectorAll('.interactive')[{i}].classList.contains('drawn')")
     move_sliders(tab, i, pages[name].figures[i], most=1)
     assert outside == []
     tab.close()
@@ -514,7 +514,7 @@ def test_what_the_policy_does_not_name_is_not_run_and_not_fetched(browser: Any, 
       script.textContent = "window.ran = 1";
       document.body.append(script);
     }""")
-    tab.wait_for_function("[...document.images].every((image) => image.complete)")
+    wait_until(tab, "[...document.images].every((image) => image.complete)")
     assert tab.evaluate("window.ran === undefined")
     assert failed == {"https://example.org/a.png": "csp"}
     tab.close()
