@@ -26,6 +26,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # In print the theme shows a page's title once, above the page; of this document that would be the first one.
 TITLES = ".bd-main .bd-content .bd-article h1:first-of-type { display: block }"
 MARGIN = PdfMargins(top="18mm", bottom="18mm", left="16mm", right="16mm")
+PATIENCE = 600.0  # seconds
 AT_A_SCREEN = ".interactive, .exercise, .headerlink, .claims-filter, .copybtn, script, button"
 
 
@@ -116,11 +117,11 @@ def print_book(html: Path, pages: Sequence[str], output: Path) -> None:
         with sync_playwright() as playwright:
             chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
             tab = chromium.new_page(color_scheme="light")
-            tab.set_default_timeout(600_000)
+            tab.set_default_timeout(1000 * PATIENCE)
             tab.goto(file.as_uri(), wait_until="load")
             tab.evaluate("MathJax.startup.promise.then(() => true)")
             tab.evaluate("for (const image of document.images) image.loading = 'eager'")
-            wait_until(tab, "[...document.images].every((image) => image.complete)")
+            wait_until(tab, "[...document.images].every((image) => image.complete)", PATIENCE)
             output.parent.mkdir(parents=True, exist_ok=True)
             tab.pdf(path=output, format="A4", margin=MARGIN, outline=True, tagged=True, print_background=True)
             chromium.close()

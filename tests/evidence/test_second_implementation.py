@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -22,51 +23,36 @@ RESULTS = Path(__file__).parents[2] / "book" / "results"
 ROWS, FAR_ROW = 37_137, 18_397
 # From 100 on, those whose split trains on `FAR_ROW`, as each of the book's ten does. Its AveOccup is 185 standard deviations from
 # the mean: in validation, where a fifth of all splits have it, this one row's error of about 26 raises the RMSE of *sound* from 0.63 to 0.70.
-SEEDS = [seed for seed in range(100, 110) if FAR_ROW in split(ROWS, seed)[1].tolist()][:4]
+SEEDS = [seed for seed in range(100, 110) if FAR_ROW in split(ROWS, seed)[1].tolist()][:5]
 LEVEL, POWER = 0.01, 0.8
 MEASURES = ["rmse", "variance", "rms_k", "s_8", "rmse_last"]
 LAST_SMALLER = [0.1] * 7 + [0.001]
 ONE_SMALLER = [1.0] * 7 + [0.01]
-# Cells (table, protocol, λ, α) of networks that share their pre-training, with its epochs and those of each arm.
-KINDS = [
-    (
-        (100, 100),
-        [
-            ("smoothness", "sound", None, 0.0),
-            ("smoothness", "sound", 0.1, 0.01),
-            ("smoothness", "sound", 0.001, 0.01),
-            ("sensitivity", "sound", LAST_SMALLER, 0.01),
-            ("lists", "sound", ONE_SMALLER, 0.1),
-        ],
-    ),
-    (
-        (100, 100),
-        [
-            ("smoothness", "published", None, 0.0),
-            ("smoothness", "published", 0.001, 0.01),
-            ("smoothness", "corrected", 0.01, 0.01),
-            ("sensitivity", "corrected", LAST_SMALLER, 0.01),
-            ("lists", "published", LAST_SMALLER, 0.1),
-        ],
-    ),
-    (
-        (0, 500),
-        [
-            ("strength", "sound", None, 0.0),
-            ("strength", "sound", 0.001, 1.0),
-            ("sampling", "sound", 0.0001, 0.01),
-        ],
-    ),
-    (
-        (0, 500),
-        [
-            ("strength", "published", None, 0.0),
-            ("strength", "published", 0.001, 1.0),
-            ("sampling", "corrected", 0.0001, 0.01),
-        ],
-    ),
+# Table, protocol, λ, α.
+CELLS = [
+    ("smoothness", "sound", None, 0.0),
+    ("smoothness", "sound", 0.1, 0.01),
+    ("smoothness", "sound", 0.001, 0.01),
+    ("sensitivity", "sound", LAST_SMALLER, 0.01),
+    ("lists", "sound", ONE_SMALLER, 0.1),
+    ("smoothness", "published", None, 0.0),
+    ("smoothness", "published", 0.001, 0.01),
+    ("smoothness", "corrected", 0.01, 0.01),
+    ("sensitivity", "corrected", LAST_SMALLER, 0.01),
+    ("lists", "published", LAST_SMALLER, 0.1),
+    ("strength", "sound", None, 0.0),
+    ("strength", "sound", 0.001, 1.0),
+    ("sampling", "sound", 0.0001, 0.01),
+    ("strength", "published", None, 0.0),
+    ("strength", "published", 0.001, 1.0),
+    ("sampling", "corrected", 0.0001, 0.01),
 ]
-CELLS = [cell for _, cells in KINDS for cell in cells]
+
+
+def trained_together(cell: tuple) -> tuple[bool, tuple[int, int]]:
+    """Neighbours in `CELLS` that share their pre-training: the kind of network, and the epochs before the arms part and after."""
+    table, protocol, *_ = cell
+    return protocol == "sound", (0, 500) if table in ("strength", "sampling") else (100, 100)
 
 
 def book(table: str, protocol: str, lam: float | list[float] | None, alpha: float) -> pd.DataFrame:
@@ -152,11 +138,10 @@ def test_the_books_seeds_train_on_the_far_row() -> None:
 @pytest.mark.parametrize(
     ("protocol", "lam", "other"), [("sound", 0.1, 0.001), ("sound", 0.1, 0.01), ("corrected", 0.01, 0.001)]
 )
-def test_four_seeds_of_another_strength_are_told_apart(protocol: str, lam: float, other: float) -> None:
-    """By any of the measures, as the comparison asks of all."""
+def test_five_seeds_of_another_strength_are_told_apart(protocol: str, lam: float, other: float) -> None:
     ours, theirs = book("smoothness", protocol, lam, 0.01)[: len(SEEDS)], book("smoothness", protocol, other, 0.01)
     level = LEVEL / (len(CELLS) * len(MEASURES))
-    assert min(welch(ours[name], theirs[name], level)["p"] for name in MEASURES) < level
+    assert welch(ours["rms_k"], theirs["rms_k"], level)["p"] < level
 
 
 @pytest.mark.long
@@ -166,7 +151,8 @@ def test_the_second_implementation_agrees_with_the_book(record_property: Callabl
         pytest.skip("needs the Kaggle files: LAI_DATA names their folder")
     source = read(folder)
     assert len(source[0]) == ROWS and source[0][:, 5].argmax() == FAR_ROW
-    calls = [([cell[1:] for cell in cells], seed, source, *epochs) for seed in SEEDS for epochs, cells in KINDS]
+    groups = [(epochs, [cell[1:] for cell in cells]) for (_, epochs), cells in groupby(CELLS, trained_together)]
+    calls = [(arms, seed, source, *epochs) for seed in SEEDS for epochs, arms in groups]
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
         results = [result for trained in pool.map(train, *zip(*calls, strict=True)) for result in trained]
     runs = [results[i :: len(CELLS)] for i in range(len(CELLS))]
