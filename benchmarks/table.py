@@ -33,7 +33,7 @@ STAGES: dict[str, Loss] = {
     "slopes and their derivative": losses.slope_penalty,
     "the factor, written with k²": losses.naive,
     "the factor for every slope": losses.lai_of_bare_slopes,
-    "what is looked after around the slopes": losses.lai_mse,
+    "checks of the model and the slopes": losses.lai_mse,
 }
 """From an MSE step to a Lai step: each has one thing more than the one before it."""
 

@@ -194,7 +194,7 @@ def short(folder: Path) -> str:
 
 
 def answer(folder: Path) -> str:
-    """What the comparison with relatives comes to, in three sentences."""
+    """What the comparison with relatives comes to, in four sentences."""
     table = pd.read_csv(folder / "relatives.csv")
     n_tasks = table["task"].nunique()
     pairs = against_penalty(table)
@@ -202,11 +202,11 @@ def answer(folder: Path) -> str:
     lai = differences(table, "rmse", ("Lai", "standardised"), MSE, comparisons=n_tasks)["word"]
     calm = -standardised(relative(table, "least_noisy")).mean(axis=1)
     return (
-        f"On {n_tasks} tasks, with eight trials for every method, Lai loss in every batch has a smaller error than MSE on {(lai == 'better').sum()} "
-        f"and a larger one on {(lai == 'worse').sum()}. At 60 % of MSE's slope its error is larger than that of the plain slope penalty in {(at_60 == 'worse').sum()} of "
-        f"{(at_60 != 'not reached').sum()} comparisons with the same units and α, and smaller in {(at_60 == 'better').sum() or 'none'}. With noise on the "
-        f"inputs, where flat models pay, it lowers MSE's error by {calm['Lai']:.0%} on average, the slope penalty by {calm['slope penalty']:.0%}, and "
-        f"training with noise, which needs no derivative, by {calm['input noise']:.0%}."
+        f"The methods were compared on {n_tasks} tasks, with eight trials each. Lai loss, used in every batch, has a smaller error than MSE on "
+        f"{(lai == 'better').sum()} tasks and a larger one on {(lai == 'worse').sum()}; on the others no difference is shown. Where networks have at most 60 % of MSE's slope, its error is larger than that of the "
+        f"plain slope penalty in {(at_60 == 'worse').sum()} of {(at_60 != 'not reached').sum()} comparisons with the same units and α, and smaller in "
+        f"{(at_60 == 'better').sum() or 'none'}. With noise on the inputs, where it helps to be flat, Lai loss lowers MSE's error by {calm['Lai']:.0%} on average, the slope "
+        f"penalty lowers it by {calm['slope penalty']:.0%}, and training with noise, which needs no derivative, by {calm['input noise']:.0%}."
     )
 
 
