@@ -157,21 +157,21 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
 
 
 def rescale_lam(lam: Any, *, x_scale: Any = 1.0, y_scale: Any = 1.0, base: Base = "mse") -> float | Tensor:
-    r"""λ for a model of x / x_scale and y / y_scale, with its boundary where ``lam`` has it for x and y themselves.
+    r"""The λ that has the same boundary after x and y are divided by ``x_scale`` and ``y_scale``.
 
-    Scaling turns a slope k into :math:`k' = k\,s_x/s_y`, and so the boundary: :math:`\lambda' = \lambda\,s_x/s_y` for
-    "mae" and :math:`\lambda\,(s_x/s_y)^2` for "mse". With inputs of different spread one λ becomes a list. Only the
-    boundary carries over: 1 + k² is another in other units, so the losses differ unless s_x = s_y.
+    Scaling turns a slope k into :math:`k' = k\,s_x/s_y`, and moves the boundary in the same way. So :math:`\lambda'` is
+    :math:`\lambda\,s_x/s_y` for "mae" and :math:`\lambda\,(s_x/s_y)^2` for "mse". If the inputs have different scales, one λ
+    becomes a list. Only the boundary carries over: 1 + k² changes with the units, so the losses differ unless s_x = s_y.
 
     Parameters
     ----------
     lam : float, or list or Tensor that broadcasts along the features
     x_scale : float, or list or Tensor (\*features)
-        What the inputs are divided by, such as their standard deviations. The way back takes the reciprocals.
+        What the inputs are divided by, such as their standard deviations. To convert back, give the reciprocals.
     y_scale : float
         What the target is divided by.
     base : "mae" or "mse"
-        The factor that λ is for.
+        The error whose factor λ belongs to.
 
     Returns
     -------

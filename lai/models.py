@@ -78,15 +78,16 @@ class MLP(nn.Sequential):
     hidden : sequence of int
         Width of each hidden layer.
     activation : "silu", "softplus", "tanh" or "relu"
-        Smooth ones are advised: where a ReLU switches, k jumps, and autograd cannot see the jump.
+        Use a smooth one: where a ReLU switches on or off, the slope k jumps, and autograd cannot see the jump.
     norm : None, "layer" or "batch"
-        Normalisation between each hidden linear layer and its activation. "batch" couples the samples in
-        training mode, which makes the summed gradient wrong: it is here to show that.
+        Normalisation between each hidden linear layer and its activation. "batch" couples the samples of a batch in
+        training mode, so slopes from the summed outputs are wrong. It is offered to show this.
     standardize : Tensor (N, n_features), optional
-        Data whose mean and spread become a :class:`Standardize` first layer.
+        Data, usually the training inputs. A first layer, :class:`Standardize`, is made from their mean and standard
+        deviation. Without it the inputs are used as they are.
     seed : int, optional
-        Makes the initial weights (torch's default initialisation) reproducible without touching the global
-        random state.
+        Makes the initial weights reproducible, without touching the global random state. The initialisation is torch's
+        default.
 
     Source: paper, section 6 ("a simple neural network"); width and depth are our reading.
 

@@ -34,32 +34,35 @@ REPEATS = 3
 class LaiRegressor(RegressorMixin, BaseEstimator):
     r"""A multilayer perceptron trained with the Lai loss, as a scikit-learn estimator.
 
-    Inputs and target are standardised inside. Trains in float32 for float32 inputs, else in float64.
+    It standardises inputs and target itself. It trains in float32 if the inputs are float32, otherwise in float64.
 
     Parameters
     ----------
     hidden, activation
         As in :class:`lai.MLP`.
     lam : float, list, dict, "auto" or None
-        λ > 0: for all features, a list with one each, or a dict by the features' names (by their numbers where X has no
-        names), whose entry "others" is for those it does not name. "auto": see ``budget``. None is the plain error that ``loss`` names, MSE if none.
+        One λ > 0 for all features, a list with one λ for each, or a dict. The keys of a dict are the features' names, or
+        their numbers where X has no names; its entry "others" is for the features that it does not name. With "auto" a λ
+        is chosen, see ``budget``. With None the network is trained on the plain error that ``loss`` names, or on MSE.
     lam_units : "raw" or "standardised"
-        The units of the slopes that λ is held against: the data's own, or standard deviations of the target per standard
-        deviation of the feature. A raw slope is the standardised one times s_y / s_x.
+        The units of the slopes with which λ is compared: those of the data, or standard deviations of the target per
+        standard deviation of the feature. A raw slope is the standardised one times s_y / s_x.
     loss : dict, optional
         ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`.
     alpha, pretrain_epochs
         As in :class:`lai.LaiSchedule`.
     budget : dict, optional
-        For "auto": ``max_error``, ``max_slope``, ``features`` (numbers, or names) and ``lams`` of :func:`lai.choose_lam`,
-        which has a share ``validation_fraction`` of the rows to measure on; then the network is trained on all of them with
-        the λ found. Default: ``{"max_error": 0.01}``.
+        For "auto": arguments of :func:`lai.choose_lam`, namely ``max_error``, ``max_slope``, ``features`` (numbers or
+        names) and ``lams``. A share ``validation_fraction`` of the rows is held out to measure on. Then the network is
+        trained on all rows with the λ that was found. Default: ``{"max_error": 0.01}``.
     epochs, batch_size, lr
         As in :func:`lai.fit`.
     early_stopping : bool
-        Hold out a share ``validation_fraction`` of the rows; stop when their RMSE has not fallen by more than ``tol``, in
-        standard deviations of the target, for ``n_iter_no_change`` epochs since ``pretrain_epochs``; keep the best weights.
+        Whether to hold out a share ``validation_fraction`` of the rows and to stop when their RMSE no longer falls: when,
+        after ``pretrain_epochs``, it has not fallen by more than ``tol`` standard deviations of the target for
+        ``n_iter_no_change`` epochs. The best weights are kept.
     random_state : int, RandomState or None
+        Decides the initial weights, the rows held out and the batches.
     verbose : bool
         Show a progress bar (needs tqdm).
     device : "auto", "cpu", "cuda" or a torch device
@@ -68,18 +71,21 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
     Attributes
     ----------
     module_ : Module
-        From inputs in units of ``lam_units`` to the standardised target.
+        The trained network, from scaled inputs to the standardised target. The inputs are scaled so that its slopes are in
+        the units that ``lam_units`` names.
     lam_ : float, Tensor (d,) or None
+        The λ that was used.
     choice_ : LamChoice
-        Only where ``lam="auto"``.
+        What :func:`lai.choose_lam` returned; only with ``lam="auto"``.
     n_iter_, loss_curve_, validation_curve_
-        Epochs trained; the mean loss of each, of the standardised target; the RMSE of the rows held out (early stopping).
+        The number of epochs trained, the mean loss of each (of the standardised target), and with early stopping the RMSE
+        of the rows held out.
     n_features_in_, feature_names_in_
 
     Notes
     -----
-    Where a batch is all rows, a whole-number weight is the same as so many copies of the row; in smaller batches it is so
-    in the mean. "auto" repeats rows about as often as their weights say.
+    If one batch holds all rows, a whole-number weight has the same effect as so many copies of the row. With smaller
+    batches that is so on average. "auto" repeats rows about as often as their weights say.
 
     Source: paper, section 5 for the training; the estimator is ours.
 

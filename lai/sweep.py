@@ -33,35 +33,36 @@ WORTH_COMPILING = 2000
 
 
 class Sweep:
-    r"""Copies of networks of one architecture, trained side by side with Adam in one tensor program.
+    r"""Trains copies of networks of one architecture side by side, with Adam in one tensor program.
 
-    The program is ``torch.func.vmap`` of the loss over the networks. It is traced once, and compiled where that is
-    worth its time and a compiler is there. No network affects another: each takes the path that :func:`lai.fit` gives it
-    alone, up to rounding.
+    The program is ``torch.func.vmap`` of the loss over the networks. It is traced once. It is also compiled, if there is
+    a compiler and enough steps to make that worthwhile. No network affects another: up to rounding, each is trained as
+    :func:`lai.fit` would train it alone.
 
     Parameters
     ----------
     models : sequence of E Modules from (N, \*features) to (N,) or (N, 1)
-        Of one architecture, without dropout. They stay as they are; :meth:`models` returns the trained copies.
+        They must have one architecture, without dropout. They are not changed: :meth:`models` returns the trained copies.
     lr : float
         Adam's step size.
     device : "auto", "cpu", "cuda" or a torch device
+        Where to train. "auto" takes a GPU if there is one.
     compile : bool or "auto"
-        Whether to hand the traced program to ``torch.compile``. "auto": where a call of :meth:`fit` makes at least
-        ``WORTH_COMPILING`` steps. Where there is no working compiler the traced program is run as it is; ``how`` says
-        what happened.
+        Whether to hand the traced program to ``torch.compile``. "auto" does so if a call of :meth:`fit` makes at least
+        ``WORTH_COMPILING`` steps. If there is no working compiler, the traced program is run as it is.
 
     Attributes
     ----------
     how : str
-        "compiled", or "eager" with the reason; of every kind of step since :meth:`fit` was last called.
+        What happened since :meth:`fit` was last called, for every kind of step: "compiled", or "eager" with the reason.
 
     Raises
     ------
     ValueError
-        For no model, models of different architecture, dropout, or a BatchNorm that averages without a momentum.
+        If there is no model, if the models differ in architecture, or if they have dropout or a BatchNorm that averages
+        without a momentum.
 
-    Source: ours. The paper's comparisons (version 2, section 6) are of networks that differ in λ alone.
+    Source: ours. The paper (version 2, section 6) compares networks that differ in λ alone.
 
     Examples
     --------
@@ -116,7 +117,7 @@ class Sweep:
 
     @property
     def how(self) -> str:
-        """Whether its programs are compiled, and if not, why."""
+        """Whether the programs were compiled, and if not, why."""
         return " and ".join(self._ways) or "eager: nothing was trained yet"
 
     def models(self) -> list[nn.Module]:
@@ -129,7 +130,7 @@ class Sweep:
         return result
 
     def branch(self, index: Sequence[int]) -> Sweep:
-        """A sweep of copies of the networks ``index`` (repeats allowed), with Adam's state: arms that part from a trunk."""
+        """A new sweep with copies of the networks ``index`` (repeats allowed), which continue with Adam's state."""
         models = self.models()
         fresh = Sweep([models[i] for i in index], lr=self._lr, device=self.device, compile=self.compile)
         fresh._rows = {name: values[list(index)] for name, values in self._rows.items()}
@@ -137,7 +138,7 @@ class Sweep:
         return fresh
 
     def set_lr(self, lr: float) -> None:
-        """Adam's step size from now on."""
+        """Set Adam's step size from now on."""
         self._lr = check_positive("lr", lr)
 
     def fit(

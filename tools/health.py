@@ -1,4 +1,5 @@
-"""What two pages show that are computed when the book is built: how the book is doing, and the licences of what it uses.
+"""What three pages show that is computed when the book is built: how the book is doing, the licences of what it uses, and
+how many entries the errata have.
 
 What takes longer than a build (`make test-all`, `make mutants`, `make faults`) is put into book/health.json by those commands.
 """
@@ -7,6 +8,7 @@ import datetime
 import importlib.metadata
 import json
 import platform
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,16 @@ def claims(book: Path) -> str:
     return markdown(["verdict", "claims"], [[verdict, f"{n}"] for verdict, n in found.items()])
 
 
+def errata(book: Path) -> str:
+    """How many entries of each kind the errata have."""
+    kinds = re.findall(r"^\*(Slip|Reading)\.\*", (book / "errata.md").read_text(encoding="utf-8"), re.MULTILINE)
+    slips, readings = kinds.count("Slip"), kinds.count("Reading")
+    return (
+        f"The paper made us stumble in {len(kinds)} places. In {slips} of them it has a slip, which is wrong as it stands. "
+        f"The other {readings} are open, overstated or true under conditions only."
+    )
+
+
 def checks(kept: Mapping[str, Any]) -> str:
     """What the long commands found when they last ran."""
     rows = []
@@ -124,4 +136,4 @@ def page(what: str, book: Path) -> str:
     if what == "checks":
         file = book / FILE.name
         return checks(json.loads(file.read_text(encoding="utf-8")) if file.exists() else {})
-    return {"chapters": chapters, "claims": claims}[what](book) if what != "versions" else versions()
+    return {"chapters": chapters, "claims": claims, "errata": errata}[what](book) if what != "versions" else versions()

@@ -1,4 +1,4 @@
-"""The page on the book's health shows what was recorded, measured and judged, and the page of licences every package."""
+"""The page on the book's health shows what was recorded, measured and judged, that of licences every package, the errata their number."""
 
 import json
 import os
@@ -52,6 +52,12 @@ def test_times_and_verdicts_are_those_of_the_sources_at_hand(tmp_path: Path) -> 
     assert "20_lambda` | 12 |" in health.page("chapters", tmp_path) and "together | 13 |" in health.page(
         "chapters", tmp_path
     )
+
+
+def test_errata_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "errata.md").write_text("*Slip.* One.\n\nA *Slip.* inside a line.\n\n*Reading.* Two.\n*Slip.* Three.\n")
+    said = health.page("errata", tmp_path)
+    assert "in 3 places" in said and "In 2 of them" in said and "other 1 are" in said
 
 
 @pytest.mark.long
