@@ -203,8 +203,8 @@ def answer(folder: Path) -> str:
     calm = -standardised(relative(table, "least_noisy")).mean(axis=1)
     return (
         f"The methods were compared on {n_tasks} tasks, with eight trials each. Lai loss, used in every batch, has a smaller error than MSE on "
-        f"{(lai == 'better').sum()} tasks and a larger one on {(lai == 'worse').sum()}; on the others no difference is shown. Where networks have at most 60 % of MSE's slope, its error is larger than that of the "
-        f"plain slope penalty in {(at_60 == 'worse').sum()} of {(at_60 != 'not reached').sum()} comparisons with the same units and α, and smaller in "
+        f"{(lai == 'better').sum()} tasks and a larger one on {(lai == 'worse').sum()}; on the others no difference is shown. Where networks have at most 60 % of MSE's slope, Lai loss has a larger error than the "
+        f"plain slope penalty in {(at_60 == 'worse').sum()} of {(at_60 != 'not reached').sum()} comparisons with the same units and α, and a smaller one in "
         f"{(at_60 == 'better').sum() or 'none'}. With noise on the inputs, where it helps to be flat, Lai loss lowers MSE's error by {calm['Lai']:.0%} on average, the slope "
         f"penalty lowers it by {calm['slope penalty']:.0%}, and training with noise, which needs no derivative, by {calm['input noise']:.0%}."
     )

@@ -179,6 +179,6 @@ def told(claim: Claim, folder: Path) -> str:
         found = judged(claim, folder, ending)
         if found is not None and found.flips:
             parts.append(
-                f"{where} it is “{found.without.verdict}”, where as many runs with it give “{found.trained.verdict}”"
+                f"{where}, the verdict is “{found.without.verdict}”, and as many runs with it give “{found.trained.verdict}”"
             )
     return "; ".join(parts)
