@@ -37,11 +37,25 @@ def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """All tests of a chapter on one worker, as they share its runs; other tests with those of their file."""
+    """All tests of a chapter on one worker, as they share its runs; other tests with those of their file.
+
+    The first group that reads the built pages comes first and builds them, the others when they are there, so that no worker waits.
+    """
     if not config.pluginmanager.hasplugin("xdist"):  # which the mark belongs to; tools/mutate.py does without
         return
+    groups = {}
     for item in items:
         chapter = getattr(getattr(item, "module", None), "CHAPTER", None)
         if item.path.stem == "test_all_chapters" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
             chapter = item.callspec.params["name"]
-        item.add_marker(pytest.mark.xdist_group(chapter or item.path.relative_to(config.rootpath).as_posix()))
+        groups[item] = chapter or item.path.relative_to(config.rootpath).as_posix()
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    of_pages = list(dict.fromkeys(groups[item] for item in items if "html" in getattr(item, "fixturenames", ())))
+
+    def place(item: pytest.Item) -> int:
+        if groups[item] in of_pages:
+            return 0 if groups[item] == of_pages[0] else 2
+        early = ("tests/benchmarks/", "tests/book/", "tests/evidence/")
+        return 1 if item.path.relative_to(config.rootpath).as_posix().startswith(early) else 3
+
+    items.sort(key=place)

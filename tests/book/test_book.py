@@ -220,18 +220,29 @@ def test_the_curves_of_the_factor_are_the_library_s(pages: dict[str, Page]) -> N
                 assert np.nanmax(np.abs(trace["y"] / expected - 1)) < 1e-6
 
 
-# Every page on one screen: narrow or wide, light or dark, in turns. Chapters, which have the figures, on a narrow and a wide one.
+MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
+# Pages to look things up in. None of them may grow.
+LONGER = {
+    "api": 45,
+    "api_evidence": 150,
+    "claims": 61,
+}
 # 320 pixels are the smallest phones, and a laptop at a zoom of 400 %.
-SCREENS = [(320, "light"), (1280, "dark"), (320, "dark"), (1280, "light")]
-OPENED = [(name, *SCREENS[i % 4]) for i, name in enumerate(PAGES) if not name.startswith("notebooks/")]
-OPENED += [(name, *screen) for name in PAGES if name.startswith("notebooks/") for screen in SCREENS[2:]]
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 320, "height": 800}
+TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+# Each in one mode, by turns, and wide before it becomes narrow; `make test-all` opens all in the other mode, narrow from the start.
+MODES = ("light", "dark")
+OPENED = [pytest.param(name, MODES[i % 2], WIDE) for i, name in enumerate(PAGES)]
+OPENED += [pytest.param(name, MODES[(i + 1) % 2], NARROW, marks=pytest.mark.long) for i, name in enumerate(PAGES)]
 
 
-@pytest.mark.parametrize(("name", "width", "mode"), OPENED)
-def test_in_a_browser(browser: Any, site: str, pages: dict[str, Page], name: str, width: int, mode: str) -> None:
+@pytest.mark.parametrize(("name", "mode", "screen"), OPENED)
+def test_in_a_browser(
+    browser: Any, site: str, pages: dict[str, Page], name: str, mode: str, screen: dict[str, int]
+) -> None:
     outside: list[str] = []
     complaints: list[str] = []
-    context = browser.new_context(viewport={"width": width, "height": 844})
+    context = browser.new_context(viewport=screen)
     context.add_init_script(f"localStorage.setItem('mode', '{mode}'); localStorage.setItem('theme', '{mode}');")
     tab = context.new_page()
     tab.on("request", lambda request: request.url.startswith((site, "data:")) or outside.append(request.url))
@@ -242,14 +253,20 @@ def test_in_a_browser(browser: Any, site: str, pages: dict[str, Page], name: str
 
     assert tab.evaluate("document.documentElement.dataset.theme") == mode
     check_mathematics(tab, pages[name])
+    if screen == WIDE:
+        screens = tab.evaluate("document.querySelector('.bd-article').getBoundingClientRect().height") / 800
+        assert screens <= LONGER.get(Path(name).stem, MOST_SCREENS)
     draw_figures(tab, pages[name])
-    if (width, mode) == (1280, "light"):
+    if screen == WIDE:
         for i, figure in enumerate(pages[name].figures):
             move_sliders(tab, i, figure)
         check_print(tab)
+        check_images(tab)
+        assert tab.evaluate(TOO_WIDE) <= 0, "the page scrolls sideways"
+        tab.set_viewport_size(NARROW)
+        wait_until(tab, f"{TOO_WIDE} <= 0")  # figures are drawn again
     check_images(tab)
-    too_wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert tab.evaluate(too_wide) <= 0, "the page scrolls sideways"
+    assert tab.evaluate(TOO_WIDE) <= 0, "the page scrolls sideways"
     assert outside == [] and complaints == []
     context.close()
 
@@ -457,27 +474,6 @@ def test_the_ledger_of_claims_can_be_filtered(browser: Any, html: Path, scripts:
         tab.emulate_media(media="print")
         assert rows.last.is_visible() and not tab.locator(".claims-filter").is_visible()
     context.close()
-
-
-# --- what a reader has to scroll past ---------------------------------------------------------------------------
-
-MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
-# Pages to look things up in. None of them may grow.
-LONGER = {
-    "api": 45,
-    "api_evidence": 150,
-    "claims": 61,
-}
-
-
-@pytest.mark.parametrize("name", PAGES)
-def test_a_page_has_not_too_many_screens(browser: Any, site: str, name: str) -> None:
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    tab = context.new_page()
-    tab.goto(site + name, wait_until="networkidle")
-    screens = tab.evaluate("document.querySelector('.bd-article').getBoundingClientRect().height") / 800
-    context.close()
-    assert screens <= LONGER.get(Path(name).stem, MOST_SCREENS)
 
 
 @pytest.mark.parametrize("name", PAGES)
