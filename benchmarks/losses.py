@@ -50,6 +50,20 @@ def double_backpropagation(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return errors.mean() + WEIGHT * g.square().flatten(1).sum(1).mean()
 
 
+def penalty_by_differences(model: nn.Module, x: Tensor, y: Tensor, h: float = 1e-2) -> Tensor:
+    """The slope penalty without a second derivative: the difference quotient along the slope (Finlay and Oberman, 2021)."""
+    x = x.detach().requires_grad_()
+    y_hat = model(x)
+    (k,) = torch.autograd.grad(y_hat, x, torch.ones_like(y_hat), retain_graph=True)
+    along = nn.functional.normalize(k.flatten(1), dim=1).view_as(x)
+    steepness = (model(x.detach() + h * along) - y_hat) / h
+    return nn.functional.mse_loss(y_hat, y) + WEIGHT * steepness.square().mean()
+
+
+def mse_with_noise(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return mse(model, x + 0.1 * torch.randn_like(x), y)
+
+
 def projected_jacobian(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     """The error plus the squared Jacobian of many outputs, estimated by one random projection (Hoffman et al., 2019)."""
     x = x.detach().requires_grad_()

@@ -22,7 +22,9 @@ EACH = 100
 
 WAYS: dict[str, Loss] = {
     "Lai loss": losses.lai_mse,
+    "input noise": losses.mse_with_noise,
     "slope penalty": losses.slope_penalty,
+    "finite differences": losses.penalty_by_differences,
     "double backpropagation": losses.double_backpropagation,
     "Lai loss, vmap(grad)": losses.by_vmap_of_grad,
     "Lai loss, vmap(jacrev)": losses.by_jacrev,
@@ -86,13 +88,13 @@ def others(case: Case, seconds: float) -> Iterator[Row]:
         yield _row("others", many, name, "time", one)
 
 
-def where(narrow: list[Case], wide: list[Case], seconds: float) -> Iterator[Row]:
-    """Where a Lai step's time goes, in networks so small that the products take little of it; and its memory, in large ones."""
-    for case in narrow:
+def where(timed: list[Case], kept: list[Case], seconds: float) -> Iterator[Row]:
+    """Where a Lai step's time goes, and what it keeps in memory for its backward passes."""
+    for case in timed:
         steps = {name: case.step(loss) for name, loss in STAGES.items()}
         for name, one in ratios(case.step(losses.mse), steps, seconds=seconds * len(steps)).items():
             yield _row("where", case, name, "time", one)
-    for case in wide:
+    for case in kept:
         few, many = (saved_mb(loss, case.model(), *case.data()) for loss in (losses.mse, losses.lai_mse))
         yield _row("where", case, "Lai loss", "saved", Ratio(many / few, many / few, many / few, 1, few))
 
@@ -188,7 +190,7 @@ def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
     """Everything, each part a function to its rows, with ``seconds`` for each comparison."""
     cases = around()
     narrow, large, wide = BASE._replace(width=32), BASE._replace(batch=8192), BASE._replace(width=1024, batch=4096)
-    each, many = ([case._replace(activation=name) for name in ACTIVATIONS] for case in (narrow, large))
+    small, middle, many = ([case._replace(activation=name) for name in ACTIVATIONS] for case in (narrow, BASE, large))
     return {
         "loss": lambda: loss_alone(4096, 64, seconds),
         "products": lambda: products(cases),
@@ -198,6 +200,6 @@ def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
         "share": lambda: share(BASE, 8 * seconds),
         "transformer": lambda: transformer(seconds),
         "memory": lambda: memory([*many, large._replace(depth=8), wide]),
-        "where": lambda: where(each, many, seconds),
+        "where": lambda: where([*small, *middle], many, seconds),
         "compiled": lambda: compiled([narrow, BASE], seconds),
     }

@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,9 @@ import pandas as pd
 from evidence.ledger.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
 from evidence.ledger.stats import bootstrap_mean, paired
 from evidence.ledger.tables import reach
-from evidence.relatives import TASKS
+from evidence.relatives import METHODS, TASKS
 from evidence.relatives.compare import MSE, against_penalty, differences, ranked, relative, standardised
+from evidence.relatives.methods import Method
 from evidence.relatives.tasks import FEW_ROWS
 from evidence.runs.arms import plain_twin
 from evidence.runs.experiments import EXPERIMENTS
@@ -210,57 +211,83 @@ def answer(folder: Path) -> str:
     )
 
 
+class Aim(NamedTuple):
+    """What a reader wants: the measure, MSE's that it is a change against, the trials' column, the tasks."""
+
+    words: str
+    measure: str
+    to: str | None
+    column: str
+    tasks: tuple[str, ...] = tuple(TASKS)
+
+
 AIMS = (
-    ("least error", "rmse", None, tuple(TASKS)),
-    ("the same with fewer than 1,000 rows", "rmse", None, FEW_ROWS),
-    ("least error with noise on the inputs", "least_noisy", None, tuple(TASKS)),
-    ("least error under the worst small shift of the inputs", "least_shifted", None, tuple(TASKS)),
-    ("at most 60 % of MSE's slope, at the least error", "at_60", "rmse", tuple(TASKS)),
+    Aim("least error", "rmse", None, "rmse_mean"),
+    Aim("the same with fewer than 1,000 rows", "rmse", None, "rmse_mean", FEW_ROWS),
+    Aim("least error with noise on the inputs", "least_noisy", None, "noisy_mean"),
+    Aim("least error under the worst small shift of the inputs", "least_shifted", None, "shifted_mean"),
+    Aim("at most 60 % of MSE's slope, at the least error", "at_60", "rmse", "rmse_mean"),
 )
+BEGIN = {
+    "early stopping": "{:.2g} of the steps",
+    "weight decay": "`weight_decay` = {:.2g}",
+    "dropout": "{:.2g} of the units",
+    "output shrinkage": "{:.2g} of the outputs",
+    "input noise": "a standard deviation of {:.2g}",
+}
+"""What the strength of a method is; λ of a Lai loss and μ of a penalty elsewhere."""
 
 
 def decisions(folder: Path) -> str:
-    """For each aim the three methods of the best mean rank over the tasks, with the range of what they change, and Lai loss beside them."""
-    table = pd.read_csv(folder / "relatives.csv")
+    """For each aim the three methods of the best mean rank over the tasks and the best form of Lai loss: error, strength, cost."""
+    table, trials, cost = (pd.read_csv(folder / f"{name}.csv") for name in ("relatives", "relatives_fronts", "cost"))
+    steps = cost[(cost["part"] == "others") & (cost["outputs"] == 1)].set_index("way")["ratio"]
     rows = []
-    for aim, measure, to, tasks in AIMS:
-        changes = standardised(relative(table[table["task"].isin(tasks)], measure, to))
-        if to is not None:  # MSE has its own slope and no other
+    for aim in AIMS:
+        changes = standardised(relative(table[table["task"].isin(aim.tasks)], aim.measure, aim.to))
+        if aim.to is not None:  # MSE has its own slope and no other
             changes = changes.drop(index="MSE")
-        order = ranked(changes)
-        ours = [name for name in order.index if name.startswith("Lai") and name in PAPERS]
-        cells = [_told(name, changes) for name in order.index[:3]]
-        rows.append([aim, "; ".join(cells), _told(ours[0], changes)])
-    return markdown(["what you want", "first three of all methods", "best form of Lai loss"], rows)
+        order = list(ranked(changes).index)
+        ours = next(name for name in order if name in PAPERS)
+        for i, name in enumerate(dict.fromkeys([*order[:3], ours])):
+            own = changes.loc[name]
+            told = [_percent(own.median()), f"{_percent(own.min())} to {_percent(own.max())}"]
+            rows.append(["" if i else aim.words, name, *told, _begin(trials, name, aim), _cost(steps, METHODS[name])])
+    return markdown(
+        ["what you want", "method", "error against MSE", "over the tasks", "begin with", "a step costs"], rows
+    )
 
 
-STRENGTHS = {
-    "slope penalty": "μ",
-    "input noise": "standard deviation",
-    "dropout": "share of units",
-    "weight decay": "Adam's `weight_decay`",
-    "Lai": "λ",
-}
+def _percent(share: float) -> str:
+    whole = round(100 * share)
+    return f"{whole:+d} %" if whole else "0 %"
 
 
-def strengths(folder: Path) -> str:
-    """The strengths that validation rows chose for the least error, over tasks and seeds."""
-    table, trials = (pd.read_csv(folder / f"{name}.csv") for name in ("relatives", "relatives_fronts"))
-    rows = []
-    for name, unit in STRENGTHS.items():
-        own, tried = (t[(t["method"] == name) & (t["units"] == "standardised")] for t in (table, trials))
-        found = own.merge(tried[["task", "trial", "strength"]], on=["task", "trial"])["strength"]
-        rows.append([name, unit, *(f"{found.quantile(q):.2g}" for q in (0.1, 0.5, 0.9))])
-    return markdown(["method", "strength", "lowest tenth", "median", "highest tenth"], rows)
+def _begin(trials: pd.DataFrame, name: str, aim: Aim) -> str:
+    """The strength that is best for the aim on average over seeds, and of that the median over the tasks."""
+    best = []
+    for task in aim.tasks:
+        of_task = trials[trials["task"] == task]
+        own = of_task[(of_task["method"] == name) & (of_task["units"] == "standardised")]
+        if aim.to is not None:
+            own = own[own["slope_mean"] <= 0.6 * of_task.loc[of_task["method"] == "MSE", "slope_mean"].iloc[0]]
+        if len(own):
+            best.append(own["strength"].iloc[int(own[aim.column].argmin())])
+    alpha = METHODS[name].alpha
+    share = f", α = {alpha:.0%}".replace("%", " %") if alpha < 1 else ""
+    told = BEGIN.get(name, "λ = {:.2g}" if name in PAPERS else "μ = {:.2g}").format(np.median(best))
+    return f"{told} ({min(best):.2g} to {max(best):.2g}){share}"
+
+
+def _cost(steps: pd.Series, method: Method) -> str:
+    """Relative to an MSE step, on average over the training."""
+    name = "Lai loss" if method.name in PAPERS else method.name
+    one = steps.get(name, 1.0) if name in BEGIN else steps[name]  # those need no slope
+    return f"{1 + (1 - method.pretrain) * method.alpha * (one - 1):.2f}"
 
 
 PAPERS = ("Lai", "Lai, L1", "Lai, elastic", "Lai, α = 10 %", "Lai, α = 1 %", "Lai Training")
 """The forms of the loss that are the paper's."""
-
-
-def _told(name: str, changes: pd.DataFrame) -> str:
-    own = changes.loc[name]
-    return f"{name} ({own.median():+.0%}; {own.min():+.0%} to {own.max():+.0%})"
 
 
 def step(folder: Path) -> str:
@@ -291,12 +318,12 @@ def where(folder: Path) -> str:
     table = pd.read_csv(folder / "cost.csv").query("part == 'where'")
     times, saved = table[table["measure"] == "time"], table[table["measure"] == "saved"]
     rows = []
-    for activation, own in times.groupby("activation", sort=False):
+    for (width, activation), own in times.groupby(["width", "activation"], sort=False):
         before = base = own["base"].iloc[0]
-        rows.append([str(activation), "an MSE step", "", f"{1e6 * base:.0f}", "", ""])
+        rows.append([f"{width:.0f}", str(activation), "an MSE step", "", f"{1e6 * base:.0f}", "", ""])
         for _, run in own.iterrows():
             after = run["ratio"] * base
-            rows.append(["", run["way"], f"{1e6 * (after - before):.0f}", f"{1e6 * after:.0f}", *_with_spread(run)])
+            rows.append(["", "", run["way"], f"{1e6 * (after - before):.0f}", f"{1e6 * after:.0f}", *_with_spread(run)])
             before = after
     kept = [
         [run["activation"], f"{run['base']:.0f}", f"{run['base'] * run['ratio']:.0f}", f"{run['ratio']:.2f}"]
@@ -304,7 +331,9 @@ def where(folder: Path) -> str:
     ]
     return "\n\n".join(
         [
-            markdown(["activation", "what is added", "µs", "µs together", "relative to MSE", "quartiles"], rows),
+            markdown(
+                ["width", "activation", "what is added", "µs", "µs together", "relative to MSE", "quartiles"], rows
+            ),
             "What is kept for the backward passes, in a network of 256 units and batches of 8192:",
             markdown(["activation", "MSE step, MB", "Lai step, MB", "ratio"], kept),
         ]
@@ -354,7 +383,6 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
         short,
         answer,
         decisions,
-        strengths,
         step,
         beside,
         where,

@@ -59,6 +59,13 @@ def test_other_ways_to_the_slope_give_the_same_loss(way: str) -> None:
     torch.testing.assert_close(loss, losses.lai_mse(model, x, y), rtol=1e-4 if h else 1e-10, atol=0)
 
 
+def test_the_penalty_by_differences_is_the_penalty() -> None:
+    torch.manual_seed(0)
+    model, (x, y) = TINY.model().double(), (t.double() for t in TINY.data())
+    by_differences = losses.penalty_by_differences(model, x, y, h=1e-6)
+    torch.testing.assert_close(by_differences, losses.slope_penalty(model, x, y), rtol=1e-5, atol=0)
+
+
 def test_the_naive_formula_is_the_loss() -> None:
     torch.manual_seed(0)
     y_hat, y, k = torch.randn(9).double(), torch.randn(9).double(), torch.randn(9, 4).double()

@@ -49,7 +49,7 @@ def test_as_many_runs_of_the_same_kind_are_compared(tmp_path: Path) -> None:
 
 
 def test_an_effect_is_a_share_and_its_difference_is_paired(tmp_path: Path) -> None:
-    own = table(rising, falling, protocols=("published", "sound"))
+    own = table(rising, falling)
     moved = own.copy()
     smallest = moved["arm"].eq("λ = 0.001")
     control = moved.loc[moved["arm"].eq("MSE"), ["protocol", "seed", "rmse"]].rename(columns={"rmse": "mse"})
@@ -58,9 +58,9 @@ def test_an_effect_is_a_share_and_its_difference_is_paired(tmp_path: Path) -> No
     found = one_row.effects(tmp_path)
     assert set(found.index.get_level_values("table")) == {"smoothness"} and (found["seeds", ""] == 10).all()
     error = found.xs("RMSE, λ = 0.001", level="effect")
-    shares = [rising(0.001) / rising(None) - 1] * 2
+    shares = [rising(0.001) / rising(None) - 1] * 3
     assert error["with", "mean"].to_numpy() == pytest.approx(shares, abs=2e-3)
-    assert error["difference"].to_numpy() == pytest.approx(np.full((2, 3), 0.1))  # every seed by the same share
+    assert error["difference"].to_numpy() == pytest.approx(np.full((3, 3), 0.1))  # every seed by the same share
     slope = found.xs("slope, λ = 0.001", level="effect")
     assert (slope["difference"].to_numpy() == 0).all()
 

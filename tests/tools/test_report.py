@@ -89,6 +89,24 @@ def test_mse_runs_of_two_protocols_are_one(tmp_path: Path) -> None:
     assert "| all, each run once | 20 | 25 | 0 |" in last and calls.count("2 min") == 1
 
 
+def test_where_to_begin_is_the_best_strength_within_the_slope() -> None:
+    trials = pd.DataFrame(
+        [
+            ("a", "MSE", 1.0, 1.00, 1.0),
+            ("a", "Lai, α = 1 %", 0.1, 0.90, 0.8),
+            ("a", "Lai, α = 1 %", 0.01, 0.95, 0.6),
+            ("a", "Lai, α = 1 %", 0.001, 1.10, 0.3),
+            ("b", "MSE", 1.0, 1.00, 1.0),
+            ("b", "Lai, α = 1 %", 0.03, 0.95, 0.5),
+        ],
+        columns=["task", "method", "strength", "rmse_mean", "slope_mean"],
+    ).assign(units="standardised")
+    least = report.Aim("", "rmse", None, "rmse_mean", ("a", "b"))
+    assert report._begin(trials, "Lai, α = 1 %", least) == "λ = 0.065 (0.03 to 0.1), α = 1 %"
+    flatter = least._replace(measure="at_60", to="rmse")
+    assert report._begin(trials, "Lai, α = 1 %", flatter) == "λ = 0.02 (0.01 to 0.03), α = 1 %"
+
+
 def test_commands_and_files_are_real() -> None:
     from tools.reproduce import parser
 
