@@ -1,4 +1,4 @@
-"""The housing data that the experiments train on; ``evidence/data/housing.py`` says where it comes from."""
+"""The running example: a sensor's readings (``evidence/data/sensor.py``) and the housing data of the experiments (``evidence/data/housing.py``)."""
 
 from .housing import (
     FEATURES,
@@ -13,6 +13,7 @@ from .housing import (
     load_housing,
     surrogate,
 )
+from .sensor import five_readings, sensor_readings
 
 __all__ = [
     "FEATURES",
@@ -24,6 +25,8 @@ __all__ = [
     "HeldOut",
     "Housing",
     "Split",
+    "five_readings",
     "load_housing",
+    "sensor_readings",
     "surrogate",
 ]

@@ -9,7 +9,7 @@ from .boundary import factor_curve, pulls
 from .compact import compact_table
 from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
 from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
-from .directions import boundaries, factor_contours, list_effects, triangles, worst_change
+from .directions import boundaries, factor_contours, list_effects, slope_map, triangles, worst_change
 from .exchange import exchanges
 from .experiments import paired_dots, swing, trade_off, validation_curves
 from .explorer import explorer_data, paper_changes, sweep_changes, sweep_panels
@@ -64,6 +64,7 @@ __all__ = [
     "sensitivity_dots",
     "shared_legend",
     "shrinkage",
+    "slope_map",
     "slopes_by_feature",
     "sum_and_product",
     "sweep_changes",

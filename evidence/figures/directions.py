@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from .style import COLOURS, GREY, style
 
@@ -34,13 +35,28 @@ def triangles(ax: Axes, slopes: Sequence[float], e: float) -> None:
         ax.plot(*p, "o", color="black", linestyle="none", zorder=5)
         ax.plot(*q, "s", color="black", linestyle="none", markerfacecolor="white", zorder=5)
     ax.set_xticks(
-        [1.7 * abs(e) * j for j in range(len(slopes))], [f"$k_{{{j + 1}}}$ = ${k:g}$" for j, k in enumerate(slopes)]
+        [1.7 * abs(e) * j for j in range(len(slopes))], [f"$k_{{{j + 1}}}$ = ${k:.3g}$" for j, k in enumerate(slopes)]
     )
     ax.set_xlabel("slope by each input (dimensionless)")
     ax.set_ylabel("y, from the prediction\n(dimensionless)")
     ax.grid(axis="x", visible=False)
     ax.set_aspect("equal")
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, fontsize=9, borderaxespad=0)
+
+
+def slope_map(ax: Axes, place: ArrayLike, value: ArrayLike, slopes: ArrayLike, house: int, *, every: int = 40) -> None:
+    """Dots at ``place`` (N, 2), coloured by ``value`` (N,), with the ``slopes`` (N, 2) as arrows at one in ``every``.
+
+    A square marks the row ``house``. All are in standard deviations; the places are longitude and latitude.
+    """
+    at, k = np.asarray(place), np.asarray(slopes)
+    shown = np.union1d(np.arange(0, len(at), every), house)
+    dots = ax.scatter(at[:, 0], at[:, 1], c=np.asarray(value), s=5, cmap="cividis")
+    ax.quiver(*at[shown].T, *k[shown].T, angles="xy", scale=40, width=0.005, color=COLOURS[1])
+    ax.plot(*at[house], "s", color="black", linestyle="none", markerfacecolor="none", markersize=9)
+    ax.figure.colorbar(dots, ax=ax, label="value of the map\n(standard deviations)")
+    ax.set_xlabel("longitude (standard deviations)")
+    ax.set_ylabel("latitude (standard deviations)")
 
 
 def factor_contours(ax: Axes, lam: float, *, norm: str) -> None:

@@ -115,6 +115,20 @@ def test_without_torchjd(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- against references from elsewhere -------------------------------------------------------------------------
 
 
+def test_the_house_has_the_slopes_and_the_error_of_the_map() -> None:
+    names, h = untrained(0.05).names, 1e-5
+    at, k = names["place"][names["house"]], names["slopes"]
+    train = load_housing().train
+    assert np.allclose(names["place"], StandardScaler().fit_transform(train.x[:300, [7, 6]].double()))
+    target = StandardScaler().fit_transform(train.y[:300, None].double())[names["house"], 0]
+    with torch.no_grad():
+        for j, step in enumerate(h * torch.eye(2, dtype=torch.float64)):
+            up, down = names["surface"](torch.stack([at + step, at - step]))
+            assert float(up - down) / (2 * h) == pytest.approx(k[j], rel=1e-6)
+        assert names["e"] == pytest.approx(float(names["surface"](at[None])) - target)
+    assert untrained(0.05).glued["e"] == names["e"]
+
+
 def test_vector_and_norms_against_numpy() -> None:
     names = untrained(0.05).names
     theta = np.arctan(np.array(names["slopes"]))
@@ -186,9 +200,9 @@ def test_spill_formula_by_least_squares() -> None:
     [
         ({"lam": 0.0}, "lam = 0"),
         ({"lam": [0.1, 0.2]}, "lam has 2"),
-        ({"e": 0.0}, "e = 0"),
-        ({"slopes": [1.0]}, "slopes = "),
-        ({"slopes": [1.0, math.nan]}, "slopes = "),
+        ({"house": -1}, "house = -1"),
+        ({"house": 300, "rows": 300}, "house = 300"),
+        ({"house": 0.5}, "house = 0.5"),
         ({"l1_ratio": 1.5}, "l1_ratio = "),
         ({"rows": 10}, "rows = 10"),
         ({"seeds": 1}, "seeds = 1"),

@@ -8,6 +8,7 @@ import math
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from chapter_run import Run, committed_verdicts, surroundings
@@ -19,6 +20,12 @@ from evidence.figures import sliders
 GEOMETRY, LAMBDA = "10_linear_geometry", "20_lambda"
 VERDICTS = {name: ["\n".join(lines) for lines in committed_verdicts(name).values()] for name in (GEOMETRY, LAMBDA)}
 LAMS = (1e-6, 1.0, 3, 1e4)
+
+
+def total_least_squares(done: Run) -> float:
+    """The slope of the axis along which a chapter's five readings spread most."""
+    axes = np.linalg.eigh(np.cov(done.names["x5"], done.names["y5"]))[1]
+    return float(axes[1, -1] / axes[0, -1])
 
 
 @functools.cache
@@ -73,6 +80,10 @@ def test_inserted_numbers(lam: float) -> None:
         "peak_at": pytest.approx(peak_at, rel=1e-3),
         "peak": pytest.approx(pull(peak_at), rel=1e-3),
         "weaker": pytest.approx(pull(peak_at) / pull(10 * peak_at), rel=5e-3),
+        "root_ten": pytest.approx(10**0.5),
+        "at_ten": pytest.approx(
+            total_least_squares(done), abs=0.005
+        ),  # short of the boundary, so on the cosine's branch
     }
 
 
@@ -271,9 +282,13 @@ def test_exercises_of_the_geometry() -> None:
 
     assert done.printed["exercise-3-solution"] == "Manhattan distance: 1.000 to 1.414 times |e|\n"
 
-    kappa, rho = 1.5, 1.0  # slope of the five points; residual variance over the variance of x
+    x, y = (done.names[name].numpy() for name in ("x5", "y5"))
+    kappa, height = np.polyfit(x, y, 1)
+    rho = (y - kappa * x - height).var() / x.var()
     tls = (kappa**2 + rho - 1 + math.sqrt((kappa**2 + rho - 1) ** 2 + 4 * kappa**2)) / (2 * kappa)
-    assert done.names["solution_4"] == pytest.approx((tls, tls), abs=1e-3)
+    assert done.names["solution_4"] == pytest.approx((tls, tls), abs=1e-3) and tls == pytest.approx(
+        total_least_squares(done)
+    )
 
     reached = {t: slope == pytest.approx(1) for t, slope in done.names["solution_5"].items()}
     needed = (kappa - 1) * (1 * (1 + 1) - (kappa - 1))  # the noise from which slope 1 is a minimum

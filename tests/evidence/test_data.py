@@ -12,7 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from evidence.data import FEATURES, KAGGLE_SHA256, TARGET, UNITS, Housing, generator, housing, load_housing, surrogate
+from evidence.data import (
+    FEATURES,
+    KAGGLE_SHA256,
+    TARGET,
+    UNITS,
+    Housing,
+    five_readings,
+    generator,
+    housing,
+    load_housing,
+    sensor_readings,
+    surrogate,
+)
 
 Array = NDArray[np.float64]
 Files = dict[str, str]
@@ -620,3 +632,28 @@ def test_the_measures_see_a_bad_surrogate(kaggle: Housing) -> None:
     parts = {"train": housing.Split(kaggle.train.x, noisy), "val": housing.Split(kaggle.val.x, noisy_val)}
     worse = Housing(**(vars(kaggle) | parts))
     assert linear_rmse(worse) > 1.03 * linear_rmse(kaggle)
+
+
+# --- The sensor --------------------------------------------------------------------------------------------------
+
+
+def test_readings_scatter_around_the_wave_and_the_five_are_among_the_first() -> None:
+    x, y = sensor_readings(400)
+    noise = y - torch.sin(3 * x)
+    assert noise.mean().abs() < 0.02 and float(noise.std()) == pytest.approx(0.5, rel=0.02)
+    assert torch.equal(sensor_readings(2)[1], y[:2]) and x.dtype == y.dtype == torch.float64
+    at, five = five_readings()
+    assert torch.equal(y[0, torch.isin(x, at)], five) and float(at.diff().std()) < 1e-12
+    # what the first chapters say of them: the squared Lai loss of a line at λ = 1 is least at slope 1, below least squares
+    slopes = torch.linspace(0, 3, 3001, dtype=torch.float64)
+    mse = ((slopes[:, None] * (at - at.mean()) + five.mean() - five) ** 2).mean(1)
+    lai = mse * (slopes**2).clamp(min=1) / (1 + slopes**2)
+    assert [float(slopes[loss.argmin()]) for loss in (mse, lai)] == pytest.approx(
+        [np.polyfit(at, five, 1)[0], 1], abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 2.0, True])
+def test_a_wrong_number_of_data_sets_is_refused(seeds: object) -> None:
+    with pytest.raises(ValueError, match="^seeds = "):
+        sensor_readings(seeds)  # type: ignore[arg-type]
