@@ -23,6 +23,9 @@ Data = tuple[Tensor, Tensor]
 GRID = tuple(10.0 ** (-i / 2) for i in range(9))
 """λ from 1 down to 1e-4, two a decade."""
 
+DEAR = 0.2
+"""A rise of the error above which a λ that keeps a budget of slopes alone is doubtful."""
+
 
 @dataclass(frozen=True)
 class LamChoice:
@@ -128,7 +131,8 @@ def choose_lam(
     Returns
     -------
     LamChoice
-        Where no λ keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
+        A λ that keeps ``max_slope`` at more than 20 % of error is warned of: the data may want standardising. Where no λ keeps
+        the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
         excess being the larger of ``error - max_error`` and ``slope / max_slope - 1``.
 
     Raises
@@ -144,7 +148,7 @@ def choose_lam(
     --------
     >>> import torch, lai
     >>> x = torch.rand(200, 1, generator=torch.Generator().manual_seed(0))
-    >>> y = (6 * x[:, 0]).sin()
+    >>> y = (3 * x[:, 0]).sin()
     >>> choice = lai.choose_lam(lai.MLP(1, (16,), seed=0), (x[:150], y[:150]), (x[150:], y[150:]), max_slope=0.7,
     ...                         lams=[1.0, 0.1, 0.01], epochs=30, batch_size=50, lr=0.01, seed=0, device="cpu")
     >>> choice.met, choice.table["lam"]
@@ -225,7 +229,14 @@ def _pick(table: dict[str, list[Any]], max_error: float | None, max_slope: float
     rows = range(1, len(excess))
     kept = [row for row in rows if excess[row] <= 0]
     if kept:
-        return min(kept, key=table["slope" if max_slope is None else "val_rmse"].__getitem__), True
+        row = min(kept, key=table["slope" if max_slope is None else "val_rmse"].__getitem__)
+        if max_error is None and table["error"][row] > DEAR:
+            warnings.warn(
+                f"λ = {table['lam'][row]:.3g} keeps the budget, with {100 * table['error'][row]:+.0f} % error: slopes and λ are "
+                "in the units of the data, so standardise inputs and target, or give max_error as well",
+                stacklevel=3,
+            )
+        return row, True
     row = min(rows, key=excess.__getitem__)
     warnings.warn(
         f"no λ keeps the budget, max_error = {max_error}, max_slope = {max_slope}: the nearest is "

@@ -403,7 +403,9 @@ def _check_models(models: Sequence[nn.Module]) -> None:
         raise ValueError("models: two layers share a weight, which a sweep does not take")
     for name, layer in models[0].named_modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            raise ValueError(f"models: {name} is dropout, which a sweep does not take; train with lai.fit")
+            raise ValueError(
+                f"models: {name} is dropout, which a sweep does not take; find λ without it, or train with lai.fit"
+            )
         if isinstance(layer, nn.modules.batchnorm._BatchNorm):
             if layer.momentum is None or not layer.track_running_stats:
                 raise ValueError(f"models: {name} is BatchNorm without running statistics of a fixed momentum")

@@ -378,7 +378,9 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
     parts = [*arguments(x).values()] if several else [x]
     if not parts or not all(isinstance(t, Tensor) for t in (*parts, y)):
         kinds = ", ".join(type(t).__name__ for t in parts)
-        raise TypeError(f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}")
+        raise TypeError(
+            f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}; torch.as_tensor makes them of arrays"
+        )
     shapes = ", ".join(str(tuple(t.shape)) for t in parts)
     if y.ndim == 0 or len(y) == 0 or any(t.ndim == 0 or len(t) != len(y) for t in parts):
         raise ValueError(f"{name}: x has shape {shapes} and y {tuple(y.shape)}: same N, at least 1, is needed")
@@ -393,6 +395,10 @@ def _check_criterion(
 ) -> Error:
     """The plain error that goes with ``criterion``, or an error if it cannot be averaged over a batch."""
     base: Any = getattr(criterion, "base", "mse")
+    if criterion is not None and (not callable(criterion) or isinstance(criterion, (type, nn.modules.loss._Loss))):
+        raise TypeError(
+            f"criterion = {criterion!r}: must take (output, target, slopes), as lai.LaiLoss does; leave it out for plain MSE"
+        )
     if weighted and not (criterion is None or isinstance(criterion, LaiLoss)):
         raise ValueError(f"weight: {type(criterion).__name__} takes none; use a lai.LaiLoss, or weigh inside")
     check_choice("criterion.reduction", getattr(criterion, "reduction", "mean"), ("mean",))

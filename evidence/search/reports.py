@@ -12,7 +12,7 @@ import pandas as pd
 from evidence.ledger.paper import V2_SENSITIVITY, V2_SMOOTHNESS
 from evidence.ledger.stats import judge_steps, paired
 
-READOUTS = {"recomputed": ("rmse", "variance"), "running": ("rmse_running", "variance_running")}
+READOUTS = {"exact": ("rmse", "variance"), "running": ("rmse_running", "variance_running")}
 """Which statistics BatchNorm has when the search reads a network out, and the columns that hold the results."""
 
 NEAR = 2.0
@@ -22,7 +22,7 @@ SAME_PATTERN = 1.5
 """... and if its sensitivities are the paper's up to one common factor and this factor typically."""
 
 
-def rulers(table: pd.DataFrame, *, readout: str = "recomputed") -> tuple[float, float]:
+def rulers(table: pd.DataFrame, *, readout: str = "exact") -> tuple[float, float]:
     """What a difference in RMSE and in variance is measured by: the median recipe's standard deviation over seeds.
 
     One ruler for all recipes: by its own spread a recipe could come near by being erratic.
@@ -31,7 +31,7 @@ def rulers(table: pd.DataFrame, *, readout: str = "recomputed") -> tuple[float, 
     ----------
     table : DataFrame
         From :func:`evidence.search.run.search_mse`, one read-out epoch.
-    readout : "recomputed" or "running"
+    readout : "exact" or "running"
 
     Returns
     -------
@@ -70,7 +70,7 @@ def pattern(own: Sequence[float] | np.ndarray, printed: Sequence[float] | np.nda
 def rank_recipes(
     table: pd.DataFrame,
     *,
-    readout: str = "recomputed",
+    readout: str = "exact",
     epoch: int | None = None,
     target: tuple[float, float] = V2_SMOOTHNESS[None],
     ruler: tuple[float, float] | None = None,
@@ -84,7 +84,7 @@ def rank_recipes(
     ----------
     table : DataFrame
         From :func:`evidence.search.run.search_mse`.
-    readout : "recomputed" or "running"
+    readout : "exact" or "running"
     epoch : int, optional
         Of the read-out; default: the last.
     target : (float, float)
@@ -134,12 +134,12 @@ def both_readouts(table: pd.DataFrame, **options: Any) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row a recipe: ``family``, ``recomputed`` and ``running`` (distances), ``distance`` (their mean), ``pattern``, ``row``:
+        A row a recipe: ``family``, ``exact`` and ``running`` (distances), ``distance`` (their mean), ``pattern``, ``row``:
         whether both distances are at most ``NEAR``, and ``near``: whether the pattern is the paper's as well.
     """
     ruler = options.pop("ruler", None) or {}
     sides = {name: rank_recipes(table, readout=name, ruler=ruler.get(name), **options) for name in READOUTS}
-    out = sides["recomputed"][["family", "pattern"]].copy()
+    out = sides["exact"][["family", "pattern"]].copy()
     for name, side in sides.items():
         out[name] = side["distance"]
     out["distance"] = out[list(sides)].mean(axis=1)
@@ -177,14 +177,14 @@ def chosen_of(first: pd.DataFrame, fresh: pd.DataFrame) -> str:
     return str(both_readouts(fresh, ruler=ruler).index[0])
 
 
-def within_spread(runs: pd.DataFrame, target: tuple[float, float], *, readout: str = "recomputed") -> bool:
+def within_spread(runs: pd.DataFrame, target: tuple[float, float], *, readout: str = "exact") -> bool:
     """Whether the printed pair lies within two standard deviations over seeds of the mean, in both numbers."""
     values = runs[list(READOUTS[readout])]
     off = (values.mean() - np.asarray(target)).abs()
     return bool((off <= 2 * values.std()).all())
 
 
-def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "recomputed") -> dict[str, str]:
+def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "exact") -> dict[str, str]:
     """Version 2's two orderings judged on one variant, paired by seed: see :func:`evidence.ledger.stats.judge_steps`.
 
     Parameters
@@ -192,7 +192,7 @@ def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "recomputed")
     table : DataFrame
         From :func:`evidence.search.run.search_lai`.
     variant : str
-    readout : "recomputed" or "running"
+    readout : "exact" or "running"
 
     Returns
     -------
@@ -214,7 +214,7 @@ def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "recomputed")
     return out
 
 
-def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: str = "recomputed") -> pd.DataFrame:
+def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: str = "exact") -> pd.DataFrame:
     """Variants by their distance to the paper's six Lai figures (three λ, RMSE and variance), the nearest first.
 
     Parameters
@@ -223,7 +223,7 @@ def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: s
         From :func:`evidence.search.run.search_lai`, with the paper's three λ.
     ruler : (float, float)
         From :func:`rulers`: the same that measured the MSE figures.
-    readout : "recomputed" or "running"
+    readout : "exact" or "running"
 
     Returns
     -------

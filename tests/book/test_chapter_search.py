@@ -116,7 +116,7 @@ def test_search_lai_turns_when_a_reading_has_the_papers_figures() -> None:
 def test_published_is_near_in_the_papers_likely_reading_alone() -> None:
     """Page: near with running statistics after the last step, and with exact ones just too far off."""
     glued = kept_run().glued
-    assert glued["sr-ten-running"] <= NEAR < glued["sr-ten-recomputed"] < 1.5 * NEAR
+    assert glued["sr-ten-running"] <= NEAR < glued["sr-ten-exact"] < 1.5 * NEAR
     assert min(glued[f"sr-others-{key}"] for key in ("ten", "short", "tanh")) > 0.75 > glued["sr-others-layer"]
 
 

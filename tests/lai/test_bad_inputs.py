@@ -142,6 +142,7 @@ BAD: dict[tuple[str, str], tuple] = {
     ("fit", "seed"): NO_COUNT,
     ("fit", "first_epoch"): NO_COUNT,
     ("fit", "device"): ("moon", 1.5),
+    ("fit", "criterion"): ("mse", 0.1, lai.LaiLoss, torch.nn.MSELoss(), torch.nn.SmoothL1Loss()),
     ("fit", "progress"): NO_FLAG,
     ("fit", "drop_last"): NO_FLAG,
     ("fit", "allow_coupling"): NO_FLAG,

@@ -1,6 +1,7 @@
 """choose_lam against every λ trained alone by lai.fit, and what it does with a budget that no λ keeps."""
 
 import copy
+import warnings
 from typing import Any
 
 import pandas as pd
@@ -94,6 +95,17 @@ def test_where_nothing_keeps_the_budget_the_nearest_is_named(max_error: Any, max
     rows = table([-0.01, 0.01, 0.5], [0.99, 0.7, 0.4])
     with pytest.warns(UserWarning, match=f"λ = {rows['lam'][row]:.3g},"):
         assert _pick(rows, max_error, max_slope) == (row, False)
+
+
+def test_slopes_at_any_price_are_warned_of() -> None:
+    """A target of another scale: λ of 1 makes a constant of the model, which keeps a budget of slopes alone."""
+    rows = table([2.9, 3.0, 3.1], [0.1, 0.2, 0.3])
+    with pytest.warns(UserWarning, match=r"λ = 1 keeps the budget, with \+290 % error.*standardise"):
+        assert _pick(rows, None, 0.6) == (1, True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _pick(table([0.1, 0.2, 0.3], [0.1, 0.2, 0.3]), None, 0.6)
+        _pick(rows, 5.0, 0.6)  # as asked for
 
 
 def test_an_impossible_budget_is_said_to_be_unmet_by_the_whole_search() -> None:
