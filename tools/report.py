@@ -62,11 +62,11 @@ _MSE, _ONE, _OTHER = (V2_SENSITIVITY[key] for key in ("mse", "lam = 1e-1", "lam_
 
 # Table, what of it, the paper's figure, ours, how to print both.
 LINES: tuple[tuple[str, str, float, Change, str], ...] = (
-    ("strength", "RMSE, λ = 0.001 less MSE", V1_SMOOTHNESS[1e-3][0] - V1_SMOOTHNESS[None][0], difference("rmse", "λ = 0.001"), "+.3f"),
-    ("strength", "variance, λ = 0.001 less MSE", V1_SMOOTHNESS[1e-3][1] - V1_SMOOTHNESS[None][1], difference("variance", "λ = 0.001"), "+.2f"),
-    ("sampling", "RMSE, α = 0.01 and λ = 0.0001 less α = 1 and λ = 0.001", V1_SAMPLING[0.01, 1e-4][0] - V1_SAMPLING[1.0, 1e-3][0], difference("rmse", _FEW, _ALL), "+.3f"),
-    ("smoothness", "RMSE, λ = 0.001 less MSE", V2_SMOOTHNESS[1e-3][0] - V2_SMOOTHNESS[None][0], difference("rmse", "λ = 0.001"), "+.3f"),
-    ("smoothness", "variance, λ = 0.001 less MSE", V2_SMOOTHNESS[1e-3][1] - V2_SMOOTHNESS[None][1], difference("variance", "λ = 0.001"), "+.2f"),
+    ("strength", "RMSE, λ = 0.001 minus MSE", V1_SMOOTHNESS[1e-3][0] - V1_SMOOTHNESS[None][0], difference("rmse", "λ = 0.001"), "+.3f"),
+    ("strength", "variance, λ = 0.001 minus MSE", V1_SMOOTHNESS[1e-3][1] - V1_SMOOTHNESS[None][1], difference("variance", "λ = 0.001"), "+.2f"),
+    ("sampling", "RMSE, α = 0.01 and λ = 0.0001 minus α = 1 and λ = 0.001", V1_SAMPLING[0.01, 1e-4][0] - V1_SAMPLING[1.0, 1e-3][0], difference("rmse", _FEW, _ALL), "+.3f"),
+    ("smoothness", "RMSE, λ = 0.001 minus MSE", V2_SMOOTHNESS[1e-3][0] - V2_SMOOTHNESS[None][0], difference("rmse", "λ = 0.001"), "+.3f"),
+    ("smoothness", "variance, λ = 0.001 minus MSE", V2_SMOOTHNESS[1e-3][1] - V2_SMOOTHNESS[None][1], difference("variance", "λ = 0.001"), "+.2f"),
     ("sensitivity", "sensitivity to X₈, λ = 0.1 against MSE", _ONE[7] / _MSE[7] - 1, share("s_8", "λ = 0.1"), "+.1%"),
     ("sensitivity", "sensitivity to X₈, λ₈ = 0.001 against MSE", _OTHER[7] / _MSE[7] - 1, share("s_8", _LIST), "+.1%"),
     ("sensitivity", "RMSE, λ₈ = 0.001 against MSE", 0.024, share("rmse", _LIST), "+.1%"),
@@ -204,9 +204,9 @@ def answer(folder: Path) -> str:
     calm = -standardised(relative(table, "least_noisy")).mean(axis=1)
     return (
         f"The methods were compared on {n_tasks} tasks, with eight trials each. Lai loss, used in every batch, has a smaller error than MSE on "
-        f"{(lai == 'better').sum()} tasks and a larger one on {(lai == 'worse').sum()}; on the others no difference is shown. Where networks have at most 60 % of MSE's slope, Lai loss has a larger error than the "
-        f"plain slope penalty in {(at_60 == 'worse').sum()} of {(at_60 != 'not reached').sum()} comparisons with the same units and α, and a smaller one in "
-        f"{(at_60 == 'better').sum() or 'none'}. With noise on the inputs, where it helps to be flat, Lai loss lowers MSE's error by {calm['Lai']:.0%} on average, the slope "
+        f"{(lai == 'better').sum()} tasks and a larger one on {(lai == 'worse').sum()}; on the others no difference is shown. Lai loss and the plain slope penalty were "
+        f"compared at 60 % of MSE's slope or less, in the same units and with the same share α of batches: in {(at_60 == 'worse').sum()} of {(at_60 != 'not reached').sum()} comparisons Lai loss has a larger error, and in "
+        f"{(at_60 == 'better').sum() or 'none'} a smaller one. With noise on the inputs, where it helps to be flat, Lai loss lowers MSE's error by {calm['Lai']:.0%} on average, the slope "
         f"penalty lowers it by {calm['slope penalty']:.0%}, and training with noise, which needs no derivative, by {calm['input noise']:.0%}."
     )
 
@@ -229,10 +229,10 @@ AIMS = (
     Aim("at most 60 % of MSE's slope, at the least error", "at_60", "rmse", "rmse_mean"),
 )
 BEGIN = {
-    "early stopping": "{:.2g} of the steps",
+    "early stopping": "a share of {:.2g} of the steps",
     "weight decay": "`weight_decay` = {:.2g}",
-    "dropout": "{:.2g} of the units",
-    "output shrinkage": "{:.2g} of the outputs",
+    "dropout": "a share of {:.2g} of the units",
+    "output shrinkage": "a share of {:.2g} of the outputs",
     "input noise": "a standard deviation of {:.2g}",
 }
 """What the strength of a method is; λ of a Lai loss and μ of a penalty elsewhere."""

@@ -52,7 +52,7 @@ def test_a_doctored_result_is_noticed_and_written(
 def test_a_line_against_the_arithmetic_by_hand() -> None:
     table = pd.read_csv(report.RESULTS / "smoothness.csv").query("protocol == 'corrected'")
     rmse = table.pivot(index="seed", columns="arm", values="rmse")
-    (line,) = [line for line in TEXT.splitlines() if "RMSE, λ = 0.001 less MSE" in line and "smoothness" in line]
+    (line,) = [line for line in TEXT.splitlines() if "RMSE, λ = 0.001 minus MSE" in line and "smoothness" in line]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert float(cells[2]) == pytest.approx(V2_SMOOTHNESS[1e-3][0] - V2_SMOOTHNESS[None][0], abs=5e-4)
     mean, low, high = map(float, re.findall(r"[+-]\d\.\d+", cells[3 + list(PROTOCOLS).index("corrected")]))
