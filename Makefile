@@ -101,7 +101,7 @@ refresh: env ## re-execute the committed notebooks and write them back clean; NA
 reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS=relatives, ARGS="--help"
 	@$(TOOL) reproduce
 
-search: env ## redo the search for the paper's recipe: ARGS=recipes (90 min), or ARGS=tuning
+search: env ## redo the search for the paper's recipe: ARGS=recipes (50 min), or ARGS=tuning
 	@$(TOOL) search
 
 placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 3"
