@@ -63,7 +63,7 @@ def parse(parameter: Parameter, text: str) -> Any:
         return None
     if listed and (text.startswith("[") or kinds <= {listed, "None"}):
         values = [_scalar(parameter, str(item), {_inner(parameter, listed)}) for item in _items(parameter, text)]
-        if rule := _length_rule(parameter.name, values):
+        if rule := _length_rule(values):
             raise _refuse(parameter, text, rule)
         return values
     if text.startswith("["):
@@ -142,10 +142,8 @@ def _least(comment: str) -> int:
     return int(found[1] or found[2]) if found else 1
 
 
-def _length_rule(name: str, values: list[Any]) -> str:
+def _length_rule(values: list[Any]) -> str:
     """The rule that a list breaks as a whole, or nothing."""
-    if name == "slopes":
-        return "" if 2 <= len(values) <= 5 else "2 to 5 slopes are needed"
     if len(set(values)) < len(values):
         return "give each value once"
     return f"at most {MOST_LAMS} values can be drawn" if len(values) > MOST_LAMS else ""
