@@ -241,7 +241,8 @@ def _pick(table: dict[str, list[Any]], max_error: float | None, max_slope: float
     warnings.warn(
         f"no λ keeps the budget, max_error = {max_error}, max_slope = {max_slope}: the nearest is "
         f"λ = {table['lam'][row]:.3g}, with an error of {100 * table['error'][row]:+.2f} % and slopes "
-        f"{table['slope'][row]:.3g} times those without Lai loss; try other lams, or a wider budget",
+        f"{table['slope'][row]:.3g} times those without Lai loss; standardise inputs and target, "
+        "as λ is in their units, or try other lams, or a wider budget",
         stacklevel=3,
     )
     return row, False
