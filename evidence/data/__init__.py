@@ -1,5 +1,6 @@
-"""The running example: a sensor's readings (``evidence/data/sensor.py``) and the housing data of the experiments (``evidence/data/housing.py``)."""
+"""The running example (``evidence/data/example.py``) and the housing data of the experiments (``evidence/data/housing.py``)."""
 
+from .example import five_readings, house_map, sensor_readings
 from .housing import (
     FEATURES,
     KAGGLE_FOLDER,
@@ -13,7 +14,6 @@ from .housing import (
     load_housing,
     surrogate,
 )
-from .sensor import five_readings, sensor_readings
 
 __all__ = [
     "FEATURES",
@@ -26,6 +26,7 @@ __all__ = [
     "Housing",
     "Split",
     "five_readings",
+    "house_map",
     "load_housing",
     "sensor_readings",
     "surrogate",

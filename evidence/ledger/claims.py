@@ -128,27 +128,13 @@ class Claim:
         text = self.because.get(self.verdict, self.because.get("", ""))
         if text and self.row:
             text += f" With the row of 503 people a household {self.row}."
-        return f"{_sentence(self.views)} {text}" if text and self.views else text
+        it = "; ".join(f"it {part}" for part in self.views.split("; "))
+        return f"I{it[1:]}. {text}" if text and self.views else text
 
     @property
     def queries(self) -> tuple[Evidence, ...]:
         """The evidence that is computed from results."""
         return tuple(one for one in self.evidence if one.kind == "query")
-
-
-def _sentence(views: str) -> str:
-    """Views as :func:`evidence.ledger.views.told` gives them, as a sentence.
-
-    >>> _sentence("holds in sound; in part in corrected; not shown in published")
-    'It holds in sound; it holds in part in corrected; it is not shown in published.'
-    """
-    begin = {"in part": "it holds in part", "not shown": "it is not shown"}
-    told = []
-    for part in views.split("; "):
-        word = next((word for word in begin if part.startswith(word)), "")
-        told.append(begin[word] + part.removeprefix(word) if word else f"it {part}")
-    text = "; ".join(told)
-    return f"{text[0].upper()}{text[1:]}."
 
 
 @dataclass(frozen=True)

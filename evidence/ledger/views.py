@@ -327,11 +327,11 @@ def told(parts: Sequence[Part]) -> str:
     """Where a claim holds and where it does not; empty if it holds everywhere. What could not be tested is left out.
 
     >>> told([Part("published, averaged", "fails"), Part("published, last step", "not shown"), Part("sound", "holds")])
-    'holds in sound; fails in published (averaged); not shown in published (last step)'
+    'holds in sound; fails in published (averaged); is not shown in published (last step)'
     >>> told([Part("sound, v1", "holds"), Part("sound, v2", "holds"), Part("corrected, last step, v2", "fails")])
     'holds in sound; fails in corrected (last step, v2)'
     >>> told([Part("published, averaged", "not shown"), Part("sound", "not shown")])
-    'not shown in any view'
+    'is not shown in any view'
     """
     there = {word: names for word in VERDICTS[:-1] if (names := [one.name for one in parts if one.word == word])}
     if set(there) <= {"holds"}:
@@ -343,7 +343,7 @@ def told(parts: Sequence[Part]) -> str:
 
 
 def _told(word: str) -> str:
-    return "in part" if word == "holds under conditions" else word
+    return {"holds under conditions": "holds in part", "not shown": "is not shown"}.get(word, word)
 
 
 def _merged(names: Iterable[str]) -> list[str]:

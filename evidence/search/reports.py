@@ -170,11 +170,15 @@ def finalists_of(first: pd.DataFrame) -> tuple[list[str], list[str]]:
     return near[:FINALISTS].tolist(), rivals[:FINALISTS].tolist()
 
 
+def both_rulers(first: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """:func:`rulers` of the first stage's last read-out, for each evaluation."""
+    last = first[first["epoch"] == first["epoch"].max()]
+    return {name: rulers(last, readout=name) for name in READOUTS}
+
+
 def chosen_of(first: pd.DataFrame, fresh: pd.DataFrame) -> str:
     """The finalist that is nearest with its fresh seeds, in the first stage's rulers."""
-    last = first[first["epoch"] == first["epoch"].max()]
-    ruler = {name: rulers(last, readout=name) for name in READOUTS}
-    return str(both_readouts(fresh, ruler=ruler).index[0])
+    return str(both_readouts(fresh, ruler=both_rulers(first)).index[0])
 
 
 def within_spread(runs: pd.DataFrame, target: tuple[float, float], *, readout: str = "exact") -> bool:
@@ -260,3 +264,32 @@ def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: s
                 row[name] = listed[column].mean() / control[column].mean() - 1
         rows[variant] = row
     return pd.DataFrame(rows).T.infer_objects().sort_values("distance", kind="stable")
+
+
+IDLE = "nothing: MSE"
+"""The line of a table of readings that has MSE in place of the Lai loss in every column."""
+
+
+def readings_of(table: pd.DataFrame, ruler: dict[str, tuple[float, float]]) -> dict[str, pd.DataFrame]:
+    """:func:`rank_variants` in both evaluations, with ``IDLE`` as a further line: the MSE arm of the first variant.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`evidence.search.run.search_lai`, of one recipe.
+    ruler : dict
+        From :func:`both_rulers`.
+    """
+    still = table[(table["variant"] == table["variant"].iloc[0]) & (table["arm"] == "MSE")].assign(variant=IDLE)
+    copies = [still.assign(arm=f"λ = {lam:g}", lam=lam) for lam in V2_SMOOTHNESS if lam is not None]
+    whole = pd.concat([table, still, *copies])
+    return {name: rank_variants(whole, ruler[name], readout=name) for name in READOUTS}
+
+
+def in_order(readings: dict[str, pd.DataFrame]) -> dict[str, list[str]]:
+    """Of each evaluation the variants with the paper's order at every step, beyond chance, that are nearer than ``IDLE``."""
+    found = {}
+    for name, table in readings.items():
+        own = table[(table["distance"] < table.loc[IDLE, "distance"]) & (table.index != IDLE)]
+        found[name] = own.index[(own[["v2-loss-rises", "v2-var-falls"]] == "holds").all(axis=1)].tolist()
+    return found

@@ -19,7 +19,7 @@ from lai.factor import check_lam
 from lai.schedule import check_count
 
 from .recipes import PAPER_LAMS, RECIPES, VARIANTS, Lam, Recipe, Variant
-from .reports import chosen_of, finalists_of
+from .reports import both_rulers, chosen_of, finalists_of, in_order, readings_of
 from .training import Training
 
 if TYPE_CHECKING:
@@ -175,6 +175,7 @@ def search(
     *,
     seeds: Sequence[int] = range(3),
     fresh_seeds: Sequence[int] = range(3, 8),
+    lai_seeds: Sequence[int] = range(3, 13),
     n_jobs: int = 1,
     store: CellStore | None = None,
     progress: bool = False,
@@ -184,18 +185,20 @@ def search(
     Only MSE figures choose. Stage "search" trains ``RECIPES`` on ``seeds``. The nearest of those that count as near
     (:func:`evidence.search.reports.finalists_of`) are trained again on ``fresh_seeds``, stage "fresh", and the nearest of
     them there is chosen. It also runs version 1's 500 epochs, stage "v1". All ``VARIANTS`` are then tried on it, and the
-    first variant on the other finalists and on recipes whose errors and variances, but not sensitivities, are near.
+    first variant on the other finalists and on recipes whose errors and variances, but not sensitivities, are near. Variants
+    that are in the paper's order (:func:`evidence.search.reports.in_order`) are the best of many, and are trained again on
+    ``lai_seeds``, stage "fresh".
 
     Parameters
     ----------
     data, n_jobs, store, progress
         As in :func:`search_mse`.
-    seeds, fresh_seeds : sequences of int
+    seeds, fresh_seeds, lai_seeds : sequences of int
 
     Returns
     -------
     (DataFrame, DataFrame)
-        From :func:`search_mse`, with the column ``stage``, and from :func:`search_lai`.
+        From :func:`search_mse` and from :func:`search_lai`, with the column ``stage``.
     """
     options: dict[str, Any] = {"n_jobs": n_jobs, "progress": progress}
     by_name = {recipe.name: recipe for recipe in RECIPES}
@@ -209,7 +212,13 @@ def search(
     others = [name for name in (*finalists, *rivals) if name != chosen]
     pairs = [(chosen, variant) for variant in VARIANTS] + [(name, VARIANTS[0]) for name in others]
     calls = [(data, by_name[name], v, PAPER_LAMS, list(seeds), (100, 100), store) for name, v in pairs]
-    return mse, pd.concat(run_parallel(_lai_cell, calls, **options), ignore_index=True)
+    tried = pd.concat(run_parallel(_lai_cell, calls, **options), ignore_index=True).assign(stage="search")
+    shown = in_order(readings_of(tried[tried["recipe"] == chosen], both_rulers(first)))
+    again = [variant for variant in VARIANTS if any(variant.name in names for names in shown.values())]
+    if again:
+        confirmed = search_lai(data, by_name[chosen], again, seeds=lai_seeds, store=store, **options)
+        tried = pd.concat([tried, confirmed.assign(stage="fresh")], ignore_index=True)
+    return mse, tried
 
 
 def _check(seeds: Iterable[int], what: str, names: Sequence[str], pretrain_epochs: int, epochs: int) -> list[int]:

@@ -449,12 +449,29 @@ def test_the_whole_search_chooses_by_mse_alone(data: Housing, monkeypatch: pytes
         ].assign(rmse_running=lambda t: t["rmse"])
 
     monkeypatch.setattr(evidence.search.run, "search_mse", search_again)
+
+    def as_printed_or_turned(recipe: str, variant: str) -> pd.DataFrame:
+        steps = (0.0, 0.0) if variant == "cosine" else (-1.0, -1.0)
+        table = trained(*steps).assign(recipe=recipe, variant=variant)
+        return table.assign(rmse_running=table["rmse"], variance_running=table["variance"])
+
     monkeypatch.setattr(
         evidence.search.run,
         "run_parallel",
-        lambda f, calls, **_: [pd.DataFrame({"r": [c[1].name], "v": [c[2].name]}) for c in calls],
+        lambda f, calls, **_: [as_printed_or_turned(c[1].name, c[2].name) for c in calls],
     )
+    confirmed: list[Any] = []
+
+    def search_lai(data: Housing, recipe: Any, variants: Any, **options: Any) -> pd.DataFrame:
+        confirmed.append((recipe.name, [v.name for v in variants], list(options["seeds"])))
+        return as_printed_or_turned(recipe.name, variants[0].name)
+
+    monkeypatch.setattr(evidence.search.run, "search_lai", search_lai)
     mse, variants = evidence.search.run.search(data)
+    assert confirmed == [("published, SiLU", ["cosine"], list(range(3, 13)))]
+    assert set(variants.loc[variants["stage"] == "fresh", "variant"]) == {"cosine"}
+    variants = variants[variants["stage"] == "search"][["recipe", "variant"]].drop_duplicates()
+    variants.columns = pd.Index(["r", "v"])
     assert asked[0][0] == [r.name for r in RECIPES] and asked[0][1] == [0, 1, 2]
     assert asked[1] == (["published", "published, SiLU"], [3, 4, 5, 6, 7], 100)
     assert asked[2] == (["published, SiLU"], [0, 1, 2], 500)

@@ -147,6 +147,7 @@ def test_what_the_page_says_of_one_row() -> None:
     published, sound = (changes.xs(name, level="protocol") for name in ("published", "sound"))
     error = ("smoothness", "RMSE, λ = 0.001")
     assert published.loc[error, ("with", "low")] < 0 < published.loc[error, ("without", "low")]
+    assert published.loc[error, ("difference", "low")] > 0
     assert sound.loc[error, ("difference", "low")] < 0 < sound.loc[error, ("difference", "high")]
     mse = {
         kind: kind(RESULTS).table("smoothness").query("protocol == 'published' and arm == 'MSE'")["rmse"]

@@ -129,7 +129,7 @@ def test_some_and_where() -> None:
     parts = [Part(name, "holds") for name in ("published, averaged", "published, last step", "sound")]
     assert told(parts) == "" and told([Part("sound", "not tested")]) == ""
     assert told([*parts, Part("corrected, averaged, v1", "fails"), Part("corrected, averaged, v2", "not shown")]) == (
-        "holds in published and sound; fails in corrected (averaged, v1); not shown in corrected (averaged, v2)"
+        "holds in published and sound; fails in corrected (averaged, v1); is not shown in corrected (averaged, v2)"
     )
     assert (
         told([Part("sound, v1", "fails"), Part("sound, v2", "fails"), Part("x", "holds")])

@@ -1,4 +1,4 @@
-"""The book's running example in one dimension: a noisy sensor, and the five of its readings that the first chapters fit."""
+"""The book's running example: readings of a noisy sensor, the five that the first chapters fit, and the map of house values in two inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from lai.schedule import check_count
+
+from .housing import Housing
 
 FIVE = slice(10, 23, 3)  # from x = -0.73 to 0.19, over the wave's lowest point
 
@@ -52,3 +54,30 @@ def five_readings() -> tuple[Tensor, Tensor]:
     """
     x, y = sensor_readings()
     return x[FIVE], y[0, FIVE]
+
+
+def house_map(data: Housing, rows: int | None = None) -> tuple[Tensor, Tensor]:
+    """Places and values of training houses, each in standard deviations from its mean.
+
+    Parameters
+    ----------
+    data : Housing
+        From :func:`evidence.data.load_housing`.
+    rows : int, optional
+        The first so many houses. Default: all.
+
+    Returns
+    -------
+    place, value : Tensor (N, 2), Tensor (N,), float64
+        Longitude and latitude; the target.
+
+    Examples
+    --------
+    >>> from evidence.data import load_housing
+    >>> place, value = house_map(load_housing("surrogate"), 100)
+    >>> place.shape, value.shape, bool(place.mean(0).abs().max() < 1e-9)
+    (torch.Size([100, 2]), torch.Size([100]), True)
+    """
+    where = [data.feature_names.index(name) for name in ("Longitude", "Latitude")]
+    place, value = data.train.x[:rows, where].double(), data.train.y[:rows].double()
+    return tuple((t - t.mean(0)) / t.std(0, correction=0) for t in (place, value))  # type: ignore[return-value]
