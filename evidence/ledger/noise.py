@@ -192,7 +192,7 @@ def price_of_calm(
         [along_envelope(changes[:, rng.integers(n, size=n)].mean(1), feature, wanted) for _ in range(resamples)]
     )
     short = np.isnan(draws).mean(0) > 1 / 40
-    safe = np.where(np.isnan(draws).all(0), 0.0, draws)
+    safe = np.where(np.isnan(draws).all(axis=0), 0.0, draws)
     low, high = np.where(short | (n < 2), np.nan, np.nanquantile(safe, [0.025, 0.975], axis=0))
     return pd.DataFrame(
         {
