@@ -1,6 +1,7 @@
 """Lai loss: a pointwise error times max(sin θ, λ cos θ), where tan θ = k is the slope of the model.
 
-Needs torch and numpy only.
+Needs torch and numpy only. Bad input gets a ValueError or TypeError that names the parameter, the value and the rule, before
+anything is computed; docstrings name the errors beside these.
 """
 
 from .batchnorm import FixedStatistics, set_exact_statistics

@@ -37,14 +37,12 @@ class LamChoice:
         One number, or one per feature, in the shape of the features, if ``features`` were given.
     met : bool
         Whether it keeps the budget. If not, it is the λ that comes nearest to it.
-    row : int
-        Its row in ``table``.
+    row : int, its row in ``table``
     table : dict of lists, as ``pandas.DataFrame`` takes it
         A row for MSE (λ None) and for every λ: ``lam`` of the chosen features, ``lam_rest`` of the others, ``val_rmse``,
         ``error`` (its relative change from MSE's: 0.01 is +1 %), ``slope`` (of the chosen features, relative to MSE's),
         and ``slope_0``, ``slope_1``, … of every single feature, relative to MSE's.
-    max_error, max_slope : float or None
-        The budget.
+    max_error, max_slope : float or None, the budget
     """
 
     lam: float | list[float]
@@ -57,14 +55,7 @@ class LamChoice:
     def plot(self, ax: Any = None) -> Any:
         """Error against slope, a point a row, the budget as lines and the choice ringed; needs matplotlib.
 
-        Parameters
-        ----------
-        ax : matplotlib axes, optional
-            Default: those of a new figure.
-
-        Returns
-        -------
-        matplotlib axes
+        ``ax`` are the matplotlib axes to draw on, by default those of a new figure; they are returned.
         """
         if ax is None:
             try:
@@ -123,24 +114,21 @@ def choose_lam(
         several features are weighed by the features' spread there and added.
     features : sequence of int, optional
         The features whose slopes are meant, and whose λ is changed. Default: all, which share one λ.
-    lams : sequence of float
-        What to try.
+    lams : sequence of float, what to try
     epochs, batch_size, lr, seed, schedule, device, options
         As in :meth:`lai.Sweep.fit`; with ``base="mae"`` MAE takes the place of MSE.
 
     Returns
     -------
     LamChoice
-        A λ that keeps ``max_slope`` at more than 20 % of error is warned of: the data may want standardising. Where no λ keeps
-        the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
+        A λ that keeps ``max_slope`` at more than 20 % of error is warned of: the data may want standardising. Where no λ
+        keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
         excess being the larger of ``error - max_error`` and ``slope / max_slope - 1``.
 
     Raises
     ------
     ValueError
-        Without a budget, for one that makes no sense, or where MSE's slopes are zero.
-    FloatingPointError, RuntimeError, TypeError
-        As :meth:`lai.Sweep.fit`.
+        Without a budget, for one that makes no sense, or where MSE's slopes are zero; other errors as :meth:`lai.Sweep.fit`.
 
     Source: paper, version 2, section 6.2 (the tuning strategy); the budget and the search are ours.
 

@@ -38,24 +38,21 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
 
     Parameters
     ----------
-    lam
-        A number, or a list, array or tensor of numbers (one per feature; paper, section 3.3).
-    n_features
-        If given, a list must have exactly this many entries.
-    name
-        What to call the parameter in an error.
+    lam : a number, or a list, array or tensor of numbers, one per feature
+    n_features : int, how many entries a list must have, if given
+    name : str, what to call the parameter in an error
 
     Raises
     ------
     TypeError
         If ``lam`` is not made of real numbers.
     ValueError
-        If any entry is not finite and greater than 0, or the length is wrong.
+        If an entry is not finite and greater than 0, or their number is wrong.
+
+    Source: paper, section 3.3 for a list.
 
     Examples
     --------
-    >>> check_lam(0.1)
-    0.1
     >>> check_lam([0.1, 0.2], n_features=3)
     Traceback (most recent call last):
         ...
@@ -116,7 +113,7 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
     k : Tensor of any shape, or float
         The slope, in units of the target per unit of the input.
     lam : float, or Tensor that broadcasts to the shape of ``k``
-        λ > 0, in the units of ``k`` for "mae" and of ``k`` squared for "mse": the factor is least at
+        λ > 0, which the precision of ``k`` can hold; in the units of ``k`` for "mae" and of ``k`` squared for "mse": the factor is least at
         \|k\| = λ for "mae" and at \|k\| = √λ for "mse".
     base : "mae" or "mse"
 
@@ -126,21 +123,12 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
         Shape and dtype of ``k``. Computed in float32 or wider, and without forming k², so it is finite for
         every k; NaN gives NaN. At \|k\| = boundary the two branches tie and autograd averages their slopes.
 
-    Raises
-    ------
-    ValueError, TypeError
-        For a λ that is not positive and finite, that the precision cannot hold or that does not broadcast, or an
-        unknown base.
-
     Source: paper, section 2.2 (λ and its normalisation) and section 3.1 (the two formulas).
 
     Examples
     --------
     >>> import torch
-    >>> k = torch.tensor([0.0, 0.5, 1.0, 1e30])
-    >>> lai_factor(k, 0.5, base="mae")
-    tensor([1.0000, 0.8944, 1.4142, 2.0000])
-    >>> lai_factor(k, 0.25, base="mse")  # the square of the line above
+    >>> lai_factor(torch.tensor([0.0, 0.5, 1.0, 1e30]), 0.25)
     tensor([1.0000, 0.8000, 2.0000, 4.0000])
     """
     check_choice("base", base, BASES)
@@ -159,28 +147,21 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
 def rescale_lam(lam: Any, *, x_scale: Any = 1.0, y_scale: Any = 1.0, base: Base = "mse") -> float | Tensor:
     r"""The λ that has the same boundary after x and y are divided by ``x_scale`` and ``y_scale``.
 
-    Scaling turns a slope k into :math:`k' = k\,s_x/s_y`, and moves the boundary in the same way. So :math:`\lambda'` is
-    :math:`\lambda\,s_x/s_y` for "mae" and :math:`\lambda\,(s_x/s_y)^2` for "mse". If the inputs have different scales, one λ
-    becomes a list. Only the boundary carries over: 1 + k² changes with the units, so the losses differ unless s_x = s_y.
+    Scaling turns a slope k into :math:`k' = k\,s_x/s_y`, so :math:`\lambda'` is :math:`\lambda\,s_x/s_y` for "mae" and
+    :math:`\lambda\,(s_x/s_y)^2` for "mse". Only the boundary carries over: 1 + k² changes with the units, so the losses
+    differ unless s_x = s_y.
 
     Parameters
     ----------
     lam : float, or list or Tensor that broadcasts along the features
     x_scale : float, or list or Tensor (\*features)
-        What the inputs are divided by, such as their standard deviations. To convert back, give the reciprocals.
-    y_scale : float
-        What the target is divided by.
-    base : "mae" or "mse"
-        The error whose factor λ belongs to.
+        What the inputs are divided by, > 0, such as their standard deviations. To convert back, give the reciprocals.
+    y_scale : float > 0, what the target is divided by
+    base : "mae" or "mse", the error whose factor λ belongs to
 
     Returns
     -------
-    float, or Tensor (\*features) in float64
-
-    Raises
-    ------
-    ValueError, TypeError
-        For a λ or a scale that is not positive and finite, or an unknown base.
+    float, or Tensor (\*features) in float64 if one λ becomes a list
 
     Source: ours; the paper does not state its units.
 
@@ -246,8 +227,8 @@ def unchecked_factor(k: Tensor, lam: float | Tensor, base: Base) -> Tensor:
 class _Factor(torch.autograd.Function):
     """max(|k|, b) / (√(1+k²) min(1, b)) to the power 1 or 2, where the boundary b > 0 broadcasts to k.
 
-    The derivative is the factor times that of its logarithm, which is bounded by 1 or 1/b where the factor's own
-    powers overflow. It is made of differentiable operations on k, b and the factor, so that it has a derivative too.
+    Its derivative is itself times that of its logarithm, which is bounded by 1 or 1/b where its own powers overflow.
+    That is made of differentiable operations, so that it has a derivative too.
     """
 
     generate_vmap_rule = True

@@ -47,8 +47,7 @@ def input_gradient(
     scale : float or torch.amp.GradScaler, optional
         The output's gradient is multiplied by it on its way to the input, and the slopes are divided by it, so that
         float16 neither overflows (65,504) nor underflows in between. The slopes are then float32 or wider.
-    allow_unused
-        Take a slope of zero where the output does not depend on ``inputs``.
+    allow_unused : bool, take a slope of zero where the output does not depend on ``inputs``
 
     Returns
     -------
@@ -73,23 +72,15 @@ def input_gradient(
     --------
     >>> import torch
     >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
-    >>> y = x[:, 0] ** 2 + 5 * x[:, 1]
-    >>> input_gradient(y, x, create_graph=False)
+    >>> input_gradient(x[:, 0] ** 2 + 5 * x[:, 1], x, create_graph=False)
     tensor([[2., 5.],
             [6., 5.]])
     """
-    return _slopes(output, inputs, create_graph, features=features, scale=scale, allow_unused=allow_unused)
+    return _slopes(output, inputs, create_graph, features, scale, allow_unused, look=True)
 
 
 def _slopes(
-    output: Tensor,
-    inputs: Tensor | tuple[Tensor, ...],
-    create_graph: bool | None,
-    *,
-    features: Any,
-    scale: Any,
-    allow_unused: bool,
-    look: bool = True,
+    output: Tensor, inputs: Any, create_graph: bool | None, features: Any, scale: Any, allow_unused: bool, *, look: bool
 ) -> Tensor:
     """:func:`input_gradient`; only with ``look`` is the graph searched for what cannot be trained on."""
     xs = inputs if isinstance(inputs, tuple) else (inputs,)
@@ -181,8 +172,8 @@ def value_and_input_gradient(
     r"""The model's output and its input gradient, wherever it is called.
 
     Works under ``no_grad`` and ``inference_mode``, leaves ``inputs`` as it was (its ``requires_grad`` and
-    ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``. Inside ``torch.compile`` and the
-    transforms of ``torch.func`` it is part of the program; there, an output that does not depend on the input has
+    ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``, errors included. Inside ``torch.compile``
+    and the transforms of ``torch.func`` it is part of the program; there, an output that does not depend on the input has
     slopes of zero, whatever ``allow_unused`` says.
 
     Parameters
@@ -200,7 +191,6 @@ def value_and_input_gradient(
     Returns
     -------
     output, grad : Tensor, Tensor
-        Shapes, units and errors as in :func:`input_gradient`.
 
     Raises
     ------
@@ -210,9 +200,6 @@ def value_and_input_gradient(
     Examples
     --------
     >>> import torch
-    >>> with torch.inference_mode():
-    ...     value_and_input_gradient(torch.sin, torch.zeros(2))
-    (tensor([0., 0.]), tensor([1., 1.]))
     >>> value_and_input_gradient(torch.mul, (torch.ones(2), torch.full((2,), 3.0)), wrt=0, create_graph=False)
     (tensor([3., 3.]), tensor([3., 3.]))
     """
@@ -230,16 +217,13 @@ def value_and_input_gradient(
     else:
         with torch.inference_mode(False), torch.enable_grad():
             every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
+            xs = tuple(every[place] for place in places)
             # Fresh leaves, so that the caller's tensors stay as they are.
-            xs = tuple(
-                x if create_graph and x.requires_grad else x.detach().requires_grad_()
-                for x in map(every.__getitem__, places)
-            )
+            xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
             output = of_chosen(*xs)
             seen = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
             mode = getattr(model, "training", None)
-            how = {"features": features, "scale": scale, "allow_unused": allow_unused}
-            k = _slopes(output, xs, create_graph, **how, look=mode not in seen)
+            k = _slopes(output, xs, create_graph, features, scale, allow_unused, look=mode not in seen)
             if create_graph:
                 seen.add(mode)
     return (output, k) if create_graph else (output.detach(), k.detach())
@@ -254,47 +238,33 @@ class WithSlopes(nn.Module):
 
     What wraps a model to train it (DistributedDataParallel, FSDP's ``fully_shard`` on the whole, ``torch.compile``)
     then has the slopes inside, and its gradients are those of the unwrapped model; around the bare model the slopes
-    would be taken through the wrapper. :func:`lai.fit` takes it too, where ``wrt`` or ``features`` are to be said.
+    would be taken through the wrapper. FSDP layer by layer inside it is refused. :func:`lai.fit` takes it too, where ``wrt``
+    or ``features`` are to be said.
 
     Parameters
     ----------
-    model : Module to (N,), (N, 1) or (N, M)
-        Trained in place.
+    model : Module to (N,), (N, 1) or (N, M), trained in place
     wrt, features, scale, allow_unused
         As in :func:`value_and_input_gradient`.
-
-    Notes
-    -----
-    Sharding layer by layer inside it is refused: FSDP frees a layer's weights before the second derivative needs them.
 
     Source: ours.
 
     Examples
     --------
     >>> import torch, lai
-    >>> sloped = WithSlopes(lai.MLP(2, (8,), seed=0))
-    >>> y_hat, k = sloped(torch.ones(4, 2))
+    >>> y_hat, k = WithSlopes(lai.MLP(2, (8,), seed=0))(torch.ones(4, 2))
     >>> y_hat.shape, k.shape
     (torch.Size([4]), torch.Size([4, 2]))
     """
 
     def __init__(
-        self,
-        model: nn.Module,
-        *,
-        wrt: Any = None,
-        features: Any = None,
-        scale: Any = None,
-        allow_unused: bool = False,
+        self, model: nn.Module, *, wrt: Any = None, features: Any = None, scale: Any = None, allow_unused: bool = False
     ) -> None:
         super().__init__()
         check_flag("allow_unused", allow_unused)
         self.model, self.wrt = model, wrt
-        self.how = {
-            "features": None if features is None else _flat(features),
-            "scale": scale,
-            "allow_unused": allow_unused,
-        }
+        features = None if features is None else _flat(features)
+        self.how = {"features": features, "scale": scale, "allow_unused": allow_unused}
 
     def forward(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Outputs and slopes of ``model(*args, **kwargs)``."""
@@ -309,13 +279,12 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
 
     The probe differentiates the first 16 outputs with respect to every floating-point input (to ``wrt`` of a
-    WithSlopes), in the model's present mode. A Module is given the first 16 samples only, any other callable all of them, as it may hold
-    tensors that belong to them. A Module's buffers, the random state and ``.grad`` are left as they were.
+    WithSlopes), in the model's present mode. A Module is given the first 16 samples only, any other callable all of them,
+    as it may hold tensors that belong to them. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters
     ----------
-    model : callable from (N, \*features) to (N,), (N, 1) or (N, M)
-    inputs : Tensor (N, \*features), tuple or dict
+    model, inputs
         As in :func:`value_and_input_gradient`; N >= 2.
 
     Raises
@@ -329,13 +298,9 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
 
     Examples
     --------
-    >>> import torch
-    >>> from torch import nn
-    >>> x = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
-    >>> assert_independent_samples(nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1)), x)
-    >>> mixing = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
-    >>> assert_independent_samples(mixing.eval(), x)  # fixed statistics: each sample stands alone
-    >>> assert_independent_samples(mixing.train(), x)
+    >>> import torch, lai
+    >>> assert_independent_samples(lai.MLP(3, (4,), norm="batch").eval(), torch.rand(8, 3))  # fixed statistics
+    >>> assert_independent_samples(lai.MLP(3, (4,), norm="batch").train(), torch.rand(8, 3))
     Traceback (most recent call last):
         ...
     RuntimeError: samples are not independent: an output depends on another sample's input. ...
@@ -392,12 +357,8 @@ def unchanged(model: object) -> Iterator[None]:
     """Put buffers (running statistics) and random state back afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     before = [(m, n, b, b.detach().clone()) for m in modules for n, b in m._buffers.items() if b is not None]
-    cuda = {
-        t.device
-        for m in modules
-        for t in (*m._parameters.values(), *m._buffers.values())
-        if t is not None and t.is_cuda
-    }
+    held = (t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None)
+    cuda = {t.device for t in held if t.is_cuda}
     with torch.random.fork_rng(devices=cuda):
         try:
             yield

@@ -89,8 +89,7 @@ def lai_loss(
 
     Parameters
     ----------
-    input : Tensor (N,), (N, 1) or (N, M)
-        Predictions.
+    input : Tensor (N,), (N, 1) or (N, M), the predictions
     target : Tensor, same shape as ``input``
     grad : Tensor (N, \*features), or (N, M, \*features) for (N, M) predictions
         The slope of each prediction with respect to each input, from :func:`lai.input_gradient`; (N,) for one input.
@@ -106,8 +105,7 @@ def lai_loss(
         "mae" and "quantile", else g ("mse").
     norm : "l2", "l1" or "elastic"
         How the directions combine (section 3.2). "elastic" is ``l1_ratio * L1 + (1 - l1_ratio) * L2``.
-    l1_ratio : float in [0, 1]
-        For "elastic", and only there.
+    l1_ratio : float in [0, 1], for "elastic" and only there
     order : "sample" or "batch"
         The paper can be read both ways. "sample": the mean over samples of each sample's norm. "batch": the
         norm of the vector of per-direction means. Equal for "l1"; for "l2" batch <= sample. "batch" is not
@@ -135,10 +133,8 @@ def lai_loss(
 
     Notes
     -----
-    A classifier has no residual, but its error has a slope: in regression k is the derivative of ŷ - y at a fixed
-    target, and its like is the derivative of the log-likelihood of the sample's class, in nats per unit of the input.
-    With ``nll`` the negative log-likelihoods (N,), ``grad`` is then ``input_gradient(nll, x)`` (the sign of k
-    does not matter), as in the last example.
+    For a classifier ``base`` is a callable to its negative log-likelihoods (N,), and ``grad`` is the input gradient of these,
+    in nats per unit of the input (the sign of k does not matter).
 
     Source: paper, sections 3.1 to 3.3; ``order`` and ``normalize`` are our readings of what it leaves open. Errors
     beside "mae" and "mse", and several outputs, are ours.
@@ -152,14 +148,6 @@ def lai_loss(
     tensor([1.4142, 8.2365])
     >>> lai_loss(y_hat, y, k, lam=[0.5, 0.1], norm="elastic", l1_ratio=0.5)
     tensor(5.7127)
-    >>> from lai import input_gradient
-    >>> def cross_entropy(logits, labels):
-    ...     return torch.nn.functional.cross_entropy(logits, labels, reduction="none")
-    >>> x, labels = torch.tensor([[0.0, 1.0], [2.0, 0.0]], requires_grad=True), torch.tensor([0, 1])
-    >>> logits = torch.stack([x[:, 0], 2 * x[:, 1]], 1)
-    >>> nll = cross_entropy(logits, labels)
-    >>> lai_loss(logits, labels, input_gradient(nll, x), lam=0.1, base=cross_entropy)
-    tensor(18.5766, grad_fn=<MeanBackward0>)
     """
     options = _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()
     lam = check_lam(lam)
@@ -250,14 +238,12 @@ def plain_loss(base: Base) -> Error:
 
 
 class LaiLoss(nn.Module):
-    r"""The Lai loss as a module; options and errors as in :func:`lai.lai_loss`.
+    r"""The Lai loss as a module; options, shapes and errors as in :func:`lai.lai_loss`.
 
     ``lam`` is a buffer: it moves with ``.to(device)`` and is saved in the state dict, whose λ takes the place of the
     constructor's. It stays float64 when the module is cast (λ = 1e-8 is zero in float16), or float32 on a device without.
     It is checked when it is loaded, and in ``forward`` once after each change in place, not at every step, where a GPU
     would be waited for.
-
-    Shape: ``input``, ``target``, ``grad`` and ``weight`` as in :func:`lai.lai_loss`.
 
     Source: paper, sections 3.1 to 3.3.
 
@@ -267,9 +253,8 @@ class LaiLoss(nn.Module):
     >>> criterion = LaiLoss(lam=0.1)
     >>> criterion
     LaiLoss(lam=0.1, base='mse', norm='l2', order='sample', normalize=False, reduction='mean')
-    >>> x = torch.tensor([[1.0], [2.0]], requires_grad=True)
-    >>> y_hat = (3 * x).squeeze(1)
-    >>> criterion(y_hat, torch.tensor([3.0, 5.0]), lai.input_gradient(y_hat, x))
+    >>> y_hat, k = lai.value_and_input_gradient(lambda x: 3 * x[:, 0], torch.tensor([[1.0], [2.0]]))
+    >>> criterion(y_hat, torch.tensor([3.0, 5.0]), k)
     tensor(4.5000, grad_fn=<MeanBackward0>)
     """
 
@@ -288,9 +273,8 @@ class LaiLoss(nn.Module):
         reduction: Reduction = "mean",
     ) -> None:
         super().__init__()
-        for name, value in (
-            _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()._asdict().items()
-        ):
+        options = _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()
+        for name, value in options._asdict().items():
             setattr(self, name, value)
         self.register_buffer("lam", torch.as_tensor(check_lam(lam), dtype=torch.float64).detach().clone())
         self._checked: tuple[Any, ...] = ()
@@ -393,9 +377,9 @@ def directional_losses(
 ) -> Tensor:
     r"""The Lai loss of every sample in every direction, before any norm combines the directions.
 
-    Row i is the vector of section 3.2, whose norm is what :func:`lai.lai_loss` returns for sample i. This is for looking
-    at the directions, and for optimising the d means ``.mean(0)`` as a vector; for training on one number that function
-    keeps the error outside the norm, whose gradient at a row of zeros is not defined.
+    The norm of row i is what :func:`lai.lai_loss` returns for sample i. This is for looking at the directions, and for
+    optimising the d means ``.mean(0)`` as a vector; for training on one number use that function, which keeps the error
+    outside the norm, whose gradient at a row of zeros is not defined.
 
     Parameters
     ----------
@@ -412,14 +396,10 @@ def directional_losses(
     Examples
     --------
     >>> import torch
-    >>> y_hat, y = torch.tensor([1.0, 2.0]), torch.tensor([0.0, 0.0])
     >>> k = torch.tensor([[0.0, 0.0], [3.0, 0.0]])  # two samples, two inputs
-    >>> losses = directional_losses(y_hat, y, k, lam=0.5)
-    >>> losses
+    >>> directional_losses(torch.tensor([1.0, 2.0]), torch.zeros(2), k, lam=0.5)
     tensor([[1.0000, 1.0000],
             [7.2000, 4.0000]])
-    >>> losses.norm(dim=1)  # lai_loss with norm="l2", reduction="none"
-    tensor([1.4142, 8.2365])
     """
     _Options(base, factor).checked()
     lam = check_lam(lam)

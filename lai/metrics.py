@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,15 +17,9 @@ def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
 
     Parameters
     ----------
-    model : callable from (N, *features) to (N,) or (N, 1)
-        A module is put into eval mode and then back.
+    model : callable from (N, *features) to (N,) or (N, 1); a module is put into eval mode and then back
     x : Tensor (N, *features), or a tuple or dict of what the model takes
-    y : Tensor, the shape of the model's output
-
-    Raises
-    ------
-    ValueError
-        If output and ``y`` differ in shape.
+    y : Tensor, the shape of the model's output, else ``ValueError``
 
     Source: paper, section 6.1 ("Loss").
 
@@ -43,15 +37,10 @@ def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
 
 
 def output_variance(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Variance of the model's outputs over a sample, in the target's units squared (population variance).
+    """Variance of the model's outputs over ``x`` (N, *features), in the target's units squared (population variance).
 
     The paper's measure of smoothness. It is one of scale, not of smoothness: a constant offset in slope or a
     mere shrinking of all outputs moves it as well.
-
-    Parameters
-    ----------
-    model : callable from (N, *features) to (N,) or (N, 1)
-    x : Tensor (N, *features)
 
     Source: paper, section 6.1 ("Var").
 
@@ -83,27 +72,19 @@ def sensitivity(
         x_j becomes x_j (1 + relative_noise · ε), ε standard normal. The default, with 0.5: it is the only kind of
         noise found that gives the paper's row of sensitivities.
     noise : float, or d floats, >= 0
-        x_j becomes x_j + noise_j · ε instead, in the units of each feature.
-    seed : int
-        The same ε for every model that is measured with it.
+        x_j becomes x_j + noise_j · ε instead, in the units of each feature. Both kinds together are refused.
+    seed : int, the same ε for every model that is measured with it
 
     Returns
     -------
-    Tensor (d,), float64
-        In the target's units.
-
-    Raises
-    ------
-    ValueError
-        If both kinds of noise are given, or one is negative, not finite or of the wrong length.
+    Tensor (d,), float64, in the target's units
 
     Source: paper, section 6.2; the kind and scale of its noise are not stated.
 
     Examples
     --------
     >>> import torch
-    >>> x = torch.ones(10_000, 2)
-    >>> s = sensitivity(lambda x: 3 * x[:, 0], x, noise=1.0)  # E|3ε| = 3 √(2/π) = 2.394
+    >>> s = sensitivity(lambda x: 3 * x[:, 0], torch.ones(10_000, 2), noise=1.0)  # E|3ε| = 3 √(2/π) = 2.394
     >>> [round(v, 1) for v in s.tolist()]
     [2.4, 0.0]
     """
@@ -131,13 +112,19 @@ def sensitivity(
 
 @contextmanager
 def evaluating(model: object) -> Iterator[None]:
-    """Eval mode and no gradients, and every submodule's own mode restored afterwards."""
-    modes = [(m, m.training) for m in model.modules()] if isinstance(model, nn.Module) else []
+    """Eval mode and no gradients."""
+    with in_eval_mode(model.modules() if isinstance(model, nn.Module) else ()), torch.no_grad():
+        yield
+
+
+@contextmanager
+def in_eval_mode(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """These modules themselves, and the mode of each restored afterwards."""
+    modes = [(m, m.training) for m in modules]
     try:
         for m, _ in modes:
             m.training = False
-        with torch.no_grad():
-            yield
+        yield
     finally:
         for m, training in modes:
             m.training = training

@@ -11,12 +11,7 @@ from torch import Tensor, nn
 from .factor import check_choice
 from .schedule import check_count
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-    "softplus": nn.Softplus,
-    "tanh": nn.Tanh,
-}
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
 
 
 class Standardize(nn.Module):
@@ -27,13 +22,8 @@ class Standardize(nn.Module):
 
     Parameters
     ----------
-    mean, std : Tensor (\*features)
-        In the units of the input. An entry of ``std`` that is 0 (a constant feature) is taken as 1.
-
-    Raises
-    ------
-    ValueError
-        If they differ in shape, or hold NaN, infinity or a negative ``std``.
+    mean, std : Tensor (\*features), finite
+        In the units of the input, std not negative. An entry of it that is 0 (a constant feature) is taken as 1.
 
     Source: ours (the paper does not state its scaling); the chapter on high dimension has the algebra.
 
@@ -70,40 +60,34 @@ class Standardize(nn.Module):
 
 
 class MLP(nn.Sequential):
-    """A multilayer perceptron from (N, n_features) to (N,).
+    """A multilayer perceptron from (N, n_features) to (N,), with torch's default initialisation.
 
     Parameters
     ----------
     n_features : int
-    hidden : sequence of int
-        Width of each hidden layer.
+    hidden : sequence of int, the width of each hidden layer
     activation : "silu", "softplus", "tanh" or "relu"
         Use a smooth one: where a ReLU switches on or off, the slope k jumps, and autograd cannot see the jump.
     norm : None, "layer" or "batch"
         Normalisation between each hidden linear layer and its activation. "batch" couples the samples of a batch in
         training mode, so slopes from the summed outputs are wrong. It is offered to show this.
     standardize : Tensor (N, n_features), optional
-        Data, usually the training inputs. A first layer, :class:`Standardize`, is made from their mean and standard
-        deviation. Without it the inputs are used as they are.
+        Data, usually the training inputs: the first layer is then :meth:`Standardize.from_data` of them. Without it the
+        inputs are used as they are.
     seed : int, optional
-        Makes the initial weights reproducible, without touching the global random state. The initialisation is torch's
-        default.
+        Makes the initial weights reproducible, without touching the global random state.
 
     Source: paper, section 6 ("a simple neural network"); width and depth are our reading.
 
     Examples
     --------
-    >>> import torch
-    >>> model = MLP(2, (4,), seed=0)
-    >>> model
+    >>> MLP(2, (4,), seed=0)
     MLP(
       (0): Linear(in_features=2, out_features=4, bias=True)
       (1): SiLU()
       (2): Linear(in_features=4, out_features=1, bias=True)
       (3): Flatten(start_dim=0, end_dim=-1)
     )
-    >>> model(torch.zeros(3, 2)).shape
-    torch.Size([3])
     """
 
     def __init__(

@@ -38,19 +38,14 @@ def curvature_penalty(
 
     Parameters
     ----------
-    output : Tensor (N,) or (N, 1)
-        What the model returned for ``inputs``, with its graph.
-    inputs : Tensor (N, \*features)
-        What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched.
+    output, inputs : Tensor (N,) or (N, 1), and Tensor (N, \*features), as in :func:`lai.input_gradient`
     grad : Tensor, the shape of ``inputs``, optional
-        The slopes, if :func:`lai.input_gradient` has given them already (with ``create_graph=True``): one pass less.
+        The slopes, if :func:`lai.input_gradient` has given them already: one pass less. They need their graph.
     method : "exact" or "hutchinson"
-    n_probes : int
-        Random vectors per sample, for "hutchinson" only.
+    n_probes : int, random vectors per sample, for "hutchinson" only
     generator : torch.Generator, optional
         Of the random signs, on the device of ``inputs``. Default: torch's own random state.
-    reduction : "mean", "sum" or "none"
-        Over the samples.
+    reduction : "mean", "sum" or "none", over the samples
     create_graph
         Whether the result can be differentiated, as training on it needs. Default: whether gradients are on.
 
@@ -59,12 +54,6 @@ def curvature_penalty(
     Tensor
         A scalar, or (N,) for "none"; in units of the output squared per unit of the input to the fourth power. Zero
         where the slope does not depend on the input.
-
-    Raises
-    ------
-    ValueError
-        For shapes that do not match, several outputs, ``inputs`` that do not require gradients, a ``grad`` without a
-        graph, or an option outside its list.
 
     Source: paper, section 4 ("second-order derivative regularization"), which gives no formula; the estimator is
     Hutchinson's (1989), applied to the square of H.

@@ -120,9 +120,7 @@ def trace(
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 
-    def one(
-        state: dict[Name, Tensor], own: dict[str, Tensor], shared: dict[str, Tensor], rate: Tensor, args: Any
-    ) -> Any:
+    def one(state: dict[Name, Tensor], own: Any, shared: Any, rate: Tensor, args: Any) -> Any:
         running = {n: Moments(state["mean", n], state["var", n]) for kind, n in names[2] if kind == "mean"}
 
         def loss_of(weights: dict[str, Tensor]) -> Any:

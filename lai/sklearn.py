@@ -49,34 +49,27 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         standard deviation of the feature. A raw slope is the standardised one times s_y / s_x.
     loss : dict, optional
         ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`.
-    alpha, pretrain_epochs
-        As in :class:`lai.LaiSchedule`.
     budget : dict, optional
         For "auto": arguments of :func:`lai.choose_lam`, namely ``max_error``, ``max_slope``, ``features`` (numbers or
         names) and ``lams``. A share ``validation_fraction`` of the rows is held out to measure on. Then the network is
         trained on all rows with the λ that was found. Default: ``{"max_error": 0.01}``.
-    epochs, batch_size, lr
-        As in :func:`lai.fit`.
+    alpha, pretrain_epochs, epochs, batch_size, lr, device
+        As in :class:`lai.LaiSchedule` and :func:`lai.fit`; the trained network lies on the CPU.
     early_stopping : bool
         Whether to hold out a share ``validation_fraction`` of the rows and to stop when their RMSE no longer falls: when,
         after ``pretrain_epochs``, it has not fallen by more than ``tol`` standard deviations of the target for
         ``n_iter_no_change`` epochs. The best weights are kept.
     random_state : int, RandomState or None
         Decides the initial weights, the rows held out and the batches.
-    verbose : bool
-        Show a progress bar (needs tqdm).
-    device : "auto", "cpu", "cuda" or a torch device
-        Where to train; the trained network lies on the CPU.
+    verbose : bool, show a progress bar (needs tqdm)
 
     Attributes
     ----------
     module_ : Module
         The trained network, from scaled inputs to the standardised target. The inputs are scaled so that its slopes are in
         the units that ``lam_units`` names.
-    lam_ : float, Tensor (d,) or None
-        The λ that was used.
-    choice_ : LamChoice
-        What :func:`lai.choose_lam` returned; only with ``lam="auto"``.
+    lam_ : float, Tensor (d,) or None, the λ that was used
+    choice_ : LamChoice, what :func:`lai.choose_lam` returned; only with ``lam="auto"``
     n_iter_, loss_curve_, validation_curve_
         The number of epochs trained, the mean loss of each (of the standardised target), and with early stopping the RMSE
         of the rows held out.
@@ -92,7 +85,6 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
-    >>> from lai.sklearn import LaiRegressor
     >>> X = np.random.default_rng(0).random((200, 2))
     >>> model = LaiRegressor(lam={0: 0.01, "others": 1.0}, random_state=0).fit(X, 3 * X[:, 0] + X[:, 1])
     >>> model.slopes(X).shape
@@ -193,6 +185,9 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
             lam = [lam.get(name, lam.get("others")) for name in columns]
         return check_lam(lam, n_features=self.n_features_in_)
 
+    def _settings(self, seed: int) -> dict[str, Any]:
+        return {"epochs": self.epochs, "batch_size": self.batch_size, "lr": self.lr, "seed": seed}
+
     def _network(self, seed: int) -> nn.Module:
         unit = torch.from_numpy(self._unit)
         mlp = MLP(self.n_features_in_, self.hidden, activation=self.activation, seed=seed)
@@ -216,12 +211,9 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
             [self._network(seed + i) for i in range(REPEATS)],
             train,
             val,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            seed=seed,
             schedule=schedule,
             device=self.device,
+            **self._settings(seed),
             **budget,
             **(self.loss or {}),
         )
@@ -254,14 +246,11 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
             (x, y),
             criterion=LaiLoss(1.0 if plain else self.lam_, **(self.loss or {})),
             schedule=LaiSchedule(0.0) if plain else schedule,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            seed=seed,
             device=x.device,
             weight=weight,
             progress=self.verbose,
             each_epoch=None if val is None else stop,
+            **self._settings(seed),
         )
         self.loss_curve_, self.n_iter_ = history["loss"], len(history["loss"])
         if kept is not None:

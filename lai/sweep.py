@@ -35,16 +35,15 @@ WORTH_COMPILING = 2000
 class Sweep:
     r"""Trains copies of networks of one architecture side by side, with Adam in one tensor program.
 
-    The program is ``torch.func.vmap`` of the loss over the networks. It is traced once. It is also compiled, if there is
-    a compiler and enough steps to make that worthwhile. No network affects another: up to rounding, each is trained as
-    :func:`lai.fit` would train it alone.
+    The program is ``torch.func.vmap`` of the loss over the networks, traced once. No network affects another: up to
+    rounding, each is trained as :func:`lai.fit` would train it alone.
 
     Parameters
     ----------
     models : sequence of E Modules from (N, \*features) to (N,) or (N, 1)
-        They must have one architecture, without dropout. They are not changed: :meth:`models` returns the trained copies.
-    lr : float
-        Adam's step size.
+        They must have one architecture, without dropout or a BatchNorm that averages without a momentum. They are not
+        changed: :meth:`models` returns the trained copies.
+    lr : float, Adam's step size
     device : "auto", "cpu", "cuda" or a torch device
         Where to train. "auto" takes a GPU if there is one.
     compile : bool or "auto"
@@ -56,22 +55,15 @@ class Sweep:
     how : str
         What happened since :meth:`fit` was last called, for every kind of step: "compiled", or "eager" with the reason.
 
-    Raises
-    ------
-    ValueError
-        If there is no model, if the models differ in architecture, or if they have dropout or a BatchNorm that averages
-        without a momentum.
-
     Source: ours. The paper (version 2, section 6) compares networks that differ in λ alone.
 
     Examples
     --------
     >>> import torch, lai
     >>> x = torch.rand(256, 1, generator=torch.Generator().manual_seed(0))
-    >>> y = (6 * x[:, 0]).sin()
-    >>> sweep = Sweep([lai.MLP(1, (16,), seed=0)] * 3, lr=0.01, device="cpu")
-    >>> history = sweep.fit((x, y), lams=[None, 1.0, 0.01], epochs=20, batch_size=64, seed=0)
-    >>> plain, large, small = (lai.value_and_input_gradient(m, x)[1].abs().mean().item() for m in sweep.models())
+    >>> sweep = Sweep([lai.MLP(1, (16,), seed=0)] * 2, lr=0.01, device="cpu")
+    >>> history = sweep.fit((x, (6 * x[:, 0]).sin()), lams=[1.0, 0.01], epochs=20, batch_size=64, seed=0)
+    >>> large, small = (lai.value_and_input_gradient(m, x)[1].abs().mean().item() for m in sweep.models())
     >>> small < large
     True
     """
@@ -162,16 +154,14 @@ class Sweep:
 
         Parameters
         ----------
-        train, schedule, epochs, batch_size, seed, first_epoch, drop_last
-            As in :func:`lai.fit`; all networks see the same batches.
+        train, schedule, epochs, batch_size, seed, first_epoch, drop_last, each_epoch
+            As in :func:`lai.fit`, but ``each_epoch`` ends nothing; all networks see the same batches.
         lams : E entries
             λ of each network, a number or a list (one per feature), or None for the plain loss throughout.
         slope : "summed", "own" or "running"
             What stands for k where BatchNorm couples the samples (``lai.batchnorm.SLOPES``); the same without BatchNorm.
         val : (x, y), optional
             For every network's RMSE, with running statistics, after every ``validate_every``-th epoch and the last.
-        each_epoch : callable (epoch), optional
-            Called after every epoch.
         **options
             ``base``, ``norm``, ``l1_ratio``, ``order`` and ``normalize`` of :func:`lai.lai_loss`.
 
@@ -198,7 +188,8 @@ class Sweep:
             len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last, least=least
         )
         lam, takers, rest = self._takers(lams, x)
-        if self._coupled and schedule is not None and schedule.sampling == "points" and takers.numel():
+        points = schedule is not None and schedule.sampling == "points"
+        if self._coupled and points and takers.numel():
             raise ValueError("schedule.sampling = 'points': BatchNorm would mix the sampled points; use 'batches'")
         losses = _objectives(slope, tuple(sorted(options.items())))
         if self._coupled and min(sizes) == 1:
@@ -207,8 +198,8 @@ class Sweep:
                 "use drop_last=True or another size"
             )
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        points = schedule is not None and schedule.sampling == "points"
-        few = x[: 2 if points else sizes[0]], y[: 2 if points else sizes[0]], lam
+        n = 2 if points else sizes[0]
+        few = x[:n], y[:n], lam
         self._rehearse(Part(losses.whole, few, (False, False, True), takers), (x, y), held_out, slope)
         self._ways = []
         share = 0.0 if not takers.numel() else 1.0 if schedule is None else schedule.alpha
@@ -375,21 +366,21 @@ def _parts(
 
 def _kind(model: nn.Module) -> str | None:
     """What tells the architecture from others: torch's layers and ours say all of it, those of others may not."""
-    known = all(type(m).__module__.split(".")[0] in ("torch", "lai") for m in model.modules())
-    return str(_settings(model)) if known else None
+    return str(_settings(model)) if all(map(_is_known, model.modules())) else None
+
+
+def _is_known(layer: nn.Module) -> bool:
+    return type(layer).__module__.split(".")[0] in ("torch", "lai")
 
 
 def _settings(model: nn.Module) -> list[Any]:
     """Of every layer of torch's and ours the settings, of which it need not print all: not the number of heads, say."""
-    return [
-        (
-            name,
-            type(m).__qualname__,
-            sorted((k, repr(v)) for k, v in vars(m).items() if k[0] != "_" and k != "training"),
-        )
-        for name, m in model.named_modules()
-        if type(m).__module__.split(".")[0] in ("torch", "lai")
-    ]
+    found = []
+    for name, m in model.named_modules():
+        if _is_known(m):
+            public = sorted((k, repr(v)) for k, v in vars(m).items() if k[0] != "_" and k != "training")
+            found.append((name, type(m).__qualname__, public))
+    return found
 
 
 def _check_models(models: Sequence[nn.Module]) -> None:

@@ -11,15 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .factor import check_choice, check_flag, compute_dtype, is_number
-from .gradient import (
-    Inputs,
-    WithSlopes,
-    arguments,
-    assert_independent_samples,
-    call,
-    each_tensor,
-    unchanged,
-)
+from .gradient import Inputs, WithSlopes, arguments, assert_independent_samples, call, each_tensor, unchanged
 from .loss import Error, LaiLoss, pointwise_error
 from .metrics import rmse
 from .obstacles import explained
@@ -73,10 +65,8 @@ def fit(
         Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
         Arms trained with one seed see identical batches, whatever their loss.
     device : "auto" (CUDA where there is one), "cpu", "cuda" or a torch device
-    progress
-        Show a progress bar (needs tqdm).
-    drop_last
-        Leave out the last batch of an epoch where it is short.
+    progress : bool, show a progress bar (needs tqdm)
+    drop_last : bool, leave out the last batch of an epoch where it is short
     first_epoch : int
         The number of the first epoch, to continue an earlier run with the same order and schedule.
     optimizer : torch.optim.Optimizer
@@ -84,20 +74,19 @@ def fit(
         ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
     scheduler : torch learning-rate scheduler of ``optimizer``, optional
         Takes a step after every epoch; ReduceLROnPlateau sees the epoch's ``val_rmse``, or ``loss`` without ``val``.
-    each_epoch : callable (epoch), optional
-        Called after every epoch; True ends the training.
+    each_epoch : callable (epoch), called after every epoch; True ends the training
     weight : Tensor (N,), optional
-        At least 0; each sample's loss is multiplied by its weight over their mean. Needs a :class:`lai.LaiLoss` as criterion,
-        or none.
-    allow_coupling
+        At least 0; each sample's loss is multiplied by its weight over their mean. Needs a :class:`lai.LaiLoss` as
+        criterion, or none.
+    allow_coupling : bool
         Train although one sample's output depends on another's input. Off, such a model is refused wherever
         the Lai loss would apply (:func:`lai.assert_independent_samples`).
 
     Returns
     -------
     dict of lists, as ``pandas.DataFrame`` takes it
-        An entry an epoch: ``epoch``, ``loss`` (mean training loss, weights included), ``lai_share`` (of its points), and ``val_rmse``
-        if ``val`` was given.
+        An entry an epoch: ``epoch``, ``loss`` (mean training loss, weights included), ``lai_share`` (of its points), and
+        ``val_rmse`` if ``val`` was given.
 
     Raises
     ------
@@ -115,12 +104,9 @@ def fit(
     Examples
     --------
     >>> import torch, lai
-    >>> x = torch.rand(256, 1, generator=torch.Generator().manual_seed(0))
-    >>> y = 3 * x[:, 0] + 4
-    >>> model = lai.MLP(1, (8,), seed=0)
-    >>> history = lai.fit(model, (x, y), criterion=lai.LaiLoss(lam=0.5), device="cpu",
-    ...                   schedule=lai.LaiSchedule(0.25, pretrain_epochs=2),
-    ...                   epochs=4, batch_size=32, lr=0.01, seed=0)
+    >>> x = torch.rand(256, 1)
+    >>> history = lai.fit(lai.MLP(1, (8,)), (x, 3 * x[:, 0] + 4), criterion=lai.LaiLoss(lam=0.5), device="cpu",
+    ...                   schedule=lai.LaiSchedule(0.25, pretrain_epochs=2), epochs=4, batch_size=32, lr=0.01, seed=0)
     >>> history["lai_share"]
     [0.0, 0.0, 0.25, 0.25]
     """
