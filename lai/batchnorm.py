@@ -121,8 +121,7 @@ def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192)
         Its layers' running statistics are replaced; BatchNorm without them, and models without BatchNorm, are left alone.
     x : Tensor (N, \*features), N at least 1
         Usually all training rows, but for any so far outside that it alone would decide a variance.
-    batch_size : int
-        Rows at a time, which changes no more than rounding. A model with L such layers takes L passes.
+    batch_size : int, rows at a time, which changes no more than rounding; L such layers take L passes
 
     Source: ours.
 

@@ -33,10 +33,8 @@ class LamChoice:
 
     Attributes
     ----------
-    lam : float or list of float
-        One number, or one per feature, in the shape of the features, if ``features`` were given.
-    met : bool
-        Whether it keeps the budget. If not, it is the λ that comes nearest to it.
+    lam : float, or list of float in the shape of the features if ``features`` were given
+    met : bool, whether it keeps the budget; if not, it is the λ that comes nearest to it
     row : int, its row in ``table``
     table : dict of lists, as ``pandas.DataFrame`` takes it
         A row for MSE (λ None) and for every λ: ``lam`` of the chosen features, ``lam_rest`` of the others, ``val_rmse``,
@@ -105,10 +103,8 @@ def choose_lam(
     models : Module, or several of one architecture, from (N, \*features) to (N,) or (N, 1)
         Untrained; they stay as they are. With several, which differ in their initial weights, what is measured is the
         mean over them: a difference of 1 % is often less than that between two seeds.
-    train, val : (x, y), Tensors (N, \*features) and the shape of the model's output
-        λ is meant in their units.
-    max_error : float, optional
-        Largest change of the validation RMSE, relative to MSE's: 0.01 is "at most +1 %".
+    train, val : (x, y), Tensors (N, \*features) and the shape of the model's output, in whose units λ is meant
+    max_error : float, optional, the largest change of the validation RMSE, relative to MSE's: 0.01 is "at most +1 %"
     max_slope : float, optional
         Largest slope, relative to MSE's: 0.5 is "at most half". A slope is the mean of \|k_j\| over ``val``; those of
         several features are weighed by the features' spread there and added.
@@ -116,19 +112,14 @@ def choose_lam(
         The features whose slopes are meant, and whose λ is changed. Default: all, which share one λ.
     lams : sequence of float, what to try
     epochs, batch_size, lr, seed, schedule, device, options
-        As in :meth:`lai.Sweep.fit`; with ``base="mae"`` MAE takes the place of MSE.
+        As in :meth:`lai.Sweep.fit`, errors too; with ``base="mae"`` MAE takes the place of MSE.
 
     Returns
     -------
     LamChoice
         A λ that keeps ``max_slope`` at more than 20 % of error is warned of: the data may want standardising. Where no λ
-        keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
-        excess being the larger of ``error - max_error`` and ``slope / max_slope - 1``.
-
-    Raises
-    ------
-    ValueError
-        Without a budget, for one that makes no sense, or where MSE's slopes are zero; other errors as :meth:`lai.Sweep.fit`.
+        keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the larger of
+        ``error - max_error`` and ``slope / max_slope - 1``. Where MSE's slopes are zero it is a ``ValueError``.
 
     Source: paper, version 2, section 6.2 (the tuning strategy); the budget and the search are ours.
 

@@ -34,20 +34,16 @@ def is_number(value: Any, low: float, high: float = math.inf, *, ends: bool = Fa
 
 
 def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> float | Tensor:
-    """Return λ as a float, or as a tensor if it is a list, or say what is wrong with it.
+    """Return λ as a float, or as a tensor if it is a list.
+
+    ``TypeError`` if it is not made of real numbers, ``ValueError`` if one is not finite and greater than 0 or their number
+    is wrong.
 
     Parameters
     ----------
     lam : a number, or a list, array or tensor of numbers, one per feature
     n_features : int, how many entries a list must have, if given
     name : str, what to call the parameter in an error
-
-    Raises
-    ------
-    TypeError
-        If ``lam`` is not made of real numbers.
-    ValueError
-        If an entry is not finite and greater than 0, or their number is wrong.
 
     Source: paper, section 3.3 for a list.
 
@@ -110,11 +106,10 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
 
     Parameters
     ----------
-    k : Tensor of any shape, or float
-        The slope, in units of the target per unit of the input.
+    k : Tensor of any shape, or float, the slope in units of the target per unit of the input
     lam : float, or Tensor that broadcasts to the shape of ``k``
-        λ > 0, which the precision of ``k`` can hold; in the units of ``k`` for "mae" and of ``k`` squared for "mse": the factor is least at
-        \|k\| = λ for "mae" and at \|k\| = √λ for "mse".
+        λ > 0, which the precision of ``k`` can hold, in the units of ``k`` for "mae" and of ``k`` squared for "mse": the
+        factor is least at \|k\| = λ for "mae" and at \|k\| = √λ for "mse".
     base : "mae" or "mse"
 
     Returns

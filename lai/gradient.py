@@ -34,8 +34,7 @@ def input_gradient(
 
     Parameters
     ----------
-    output : Tensor (N,), (N, 1) or (N, M)
-        What the model returned for ``inputs``, with its graph.
+    output : Tensor (N,), (N, 1) or (N, M), what the model returned for ``inputs``, with its graph
     inputs : Tensor (N, \*features), or a tuple of them
         What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched. The slopes of a
         tuple are flattened and stand side by side, (N, d).
@@ -182,20 +181,15 @@ def value_and_input_gradient(
     inputs : Tensor (N, \*features), tuple or dict
         A tuple is ``model(*inputs)``, a dict ``model(**inputs)``; other entries may be anything.
     wrt : int or str, or a sequence of them, optional
-        Whose slopes are wanted: places in the tuple, or keys of the dict. Default: the one floating-point tensor.
+        Whose slopes are wanted: places in the tuple, or keys of the dict. Default: the one floating-point tensor; where
+        there are several, it has to be said.
     create_graph
         As in :func:`input_gradient`; by default whether gradients are on. If false, both results are detached.
-    features, scale, allow_unused
-        As in :func:`input_gradient`.
+    features, scale, allow_unused : as in :func:`input_gradient`
 
     Returns
     -------
     output, grad : Tensor, Tensor
-
-    Raises
-    ------
-    ValueError, TypeError
-        For a ``wrt`` that is missing among several floating-point tensors, is not there or has no slope.
 
     Examples
     --------
@@ -244,8 +238,7 @@ class WithSlopes(nn.Module):
     Parameters
     ----------
     model : Module to (N,), (N, 1) or (N, M), trained in place
-    wrt, features, scale, allow_unused
-        As in :func:`value_and_input_gradient`.
+    wrt, features, scale, allow_unused : as in :func:`value_and_input_gradient`
 
     Source: ours.
 
@@ -284,8 +277,7 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
 
     Parameters
     ----------
-    model, inputs
-        As in :func:`value_and_input_gradient`; N >= 2.
+    model, inputs : as in :func:`value_and_input_gradient`; N >= 2
 
     Raises
     ------

@@ -90,16 +90,17 @@ def lai_loss(
     Parameters
     ----------
     input : Tensor (N,), (N, 1) or (N, M), the predictions
-    target : Tensor, same shape as ``input``
+    target : Tensor, same shape as ``input``: (N,) against (N, 1) would broadcast to (N, N) and is refused
     grad : Tensor (N, \*features), or (N, M, \*features) for (N, M) predictions
         The slope of each prediction with respect to each input, from :func:`lai.input_gradient`; (N,) for one input.
         All that follows N, or M, is features, whatever their shape: images and sequences are taken as they are.
     lam : float, or list or Tensor that broadcasts along the features
-        λ > 0 (section 3.3 for a list); its units are those of :func:`lai.lai_factor`.
+        λ > 0, which the precision can hold (section 3.3 for a list); its units are those of :func:`lai.lai_factor`.
     base : "mse", "mae", "huber", ("huber", delta), ("quantile", q) or callable
         The pointwise error. "huber" is e²/2 up to \|e\| = δ and δ(\|e\| - δ/2) beyond (δ = 1 if not given);
         "quantile" is q(y - ŷ) above the prediction and (1 - q)(ŷ - y) below, 0 < q < 1. A callable takes
         (input, target) to errors of at least 0, (N,) or (N, M); the shape of ``grad`` then follows that of the errors.
+        For a classifier these are negative log-likelihoods, and ``grad`` is theirs, in nats per unit of the input.
     factor : "mse" or "mae", optional
         Whether g or f weighs the error, and so λ's units. Default: f ("mae") where the error grows as \|e\|, for
         "mae" and "quantile", else g ("mse").
@@ -115,26 +116,13 @@ def lai_loss(
         (λ < 1, k near 0) has its plain MSE or MAE, not √d or d times it.
     reduction : "mean", "sum" or "none"
         Over samples and outputs; "mean" divides by the sum of the weights if there are any, as ``torch`` does.
-    weight : Tensor (N,) or the shape of the errors, optional
-        At least 0: of each sample, or of each output of it.
+    weight : Tensor (N,) or the shape of the errors, optional, at least 0: of each sample, or of each output of it
 
     Returns
     -------
     Tensor
-        A scalar, or the shape of the errors for "none"; float32 for half-precision arguments, as the factor is
-        computed in at least float32. The error is a factor outside the norm, so value and gradients are finite
-        where it is zero.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For an option outside its list, a λ that is not positive and finite or that the precision cannot hold, or
-        shapes that do not match: (N,) against (N, 1) would broadcast to (N, N) and is refused.
-
-    Notes
-    -----
-    For a classifier ``base`` is a callable to its negative log-likelihoods (N,), and ``grad`` is the input gradient of these,
-    in nats per unit of the input (the sign of k does not matter).
+        A scalar, or the shape of the errors for "none"; float32 for half-precision arguments, as the factor is computed
+        in at least float32. The error is a factor outside the norm, so value and gradients are finite where it is zero.
 
     Source: paper, sections 3.1 to 3.3; ``order`` and ``normalize`` are our readings of what it leaves open. Errors
     beside "mae" and "mse", and several outputs, are ours.
@@ -383,8 +371,7 @@ def directional_losses(
 
     Parameters
     ----------
-    input, target, grad, lam, base, factor
-        As in :func:`lai.lai_loss`.
+    input, target, grad, lam, base, factor : as in :func:`lai.lai_loss`
 
     Returns
     -------

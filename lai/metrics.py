@@ -37,7 +37,7 @@ def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
 
 
 def output_variance(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """Variance of the model's outputs over ``x`` (N, *features), in the target's units squared (population variance).
+    r"""Variance of the model's outputs over ``x`` (N, \*features), in the target's units squared (population variance).
 
     The paper's measure of smoothness. It is one of scale, not of smoothness: a constant offset in slope or a
     mere shrinking of all outputs moves it as well.
@@ -71,8 +71,7 @@ def sensitivity(
     relative_noise : float >= 0
         x_j becomes x_j (1 + relative_noise · ε), ε standard normal. The default, with 0.5: it is the only kind of
         noise found that gives the paper's row of sensitivities.
-    noise : float, or d floats, >= 0
-        x_j becomes x_j + noise_j · ε instead, in the units of each feature. Both kinds together are refused.
+    noise : float, or d floats, >= 0, if x_j becomes x_j + noise_j · ε instead, in the units of each feature
     seed : int, the same ε for every model that is measured with it
 
     Returns

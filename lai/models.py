@@ -22,8 +22,8 @@ class Standardize(nn.Module):
 
     Parameters
     ----------
-    mean, std : Tensor (\*features), finite
-        In the units of the input, std not negative. An entry of it that is 0 (a constant feature) is taken as 1.
+    mean, std : Tensor (\*features), finite, std >= 0, in the units of the input
+        An entry of ``std`` that is 0 (a constant feature) is taken as 1.
 
     Source: ours (the paper does not state its scaling); the chapter on high dimension has the algebra.
 
@@ -74,8 +74,7 @@ class MLP(nn.Sequential):
     standardize : Tensor (N, n_features), optional
         Data, usually the training inputs: the first layer is then :meth:`Standardize.from_data` of them. Without it the
         inputs are used as they are.
-    seed : int, optional
-        Makes the initial weights reproducible, without touching the global random state.
+    seed : int, optional, makes the initial weights reproducible, without touching the global random state
 
     Source: paper, section 6 ("a simple neural network"); width and depth are our reading.
 

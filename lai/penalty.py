@@ -46,8 +46,7 @@ def curvature_penalty(
     generator : torch.Generator, optional
         Of the random signs, on the device of ``inputs``. Default: torch's own random state.
     reduction : "mean", "sum" or "none", over the samples
-    create_graph
-        Whether the result can be differentiated, as training on it needs. Default: whether gradients are on.
+    create_graph : bool, whether the result can be differentiated, as training on it needs. Default: whether gradients are on
 
     Returns
     -------

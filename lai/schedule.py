@@ -35,18 +35,14 @@ class LaiSchedule:
 
     Parameters
     ----------
-    alpha : float in [0, 1]
-        The share of batches (or points) that take the Lai loss.
+    alpha : float in [0, 1], the share of batches (or points) that take the Lai loss
     pretrain_epochs : int, epochs at the start with none
-    sampling : "batches" or "points"
-        The paper says both in section 5; "batches" is how it defines α.
+    sampling : "batches" or "points"; the paper says both in section 5, "batches" is how it defines α
     placement : "spread" or "free"
         "spread": every epoch (of points, every batch) has its share, and within it the places are drawn.
-        "free": one draw for every ``epochs`` epochs together. The paper does not say which. A Lai batch's effect fades in some
-        hundred plain steps, so where they are few the result depends on the step at which training stops, and more so
-        with a free draw, which leaves longer pauses.
-    epochs : int
-        Over how many epochs after pre-training a free draw goes. Needed for it and refused otherwise.
+        "free": one draw for every ``epochs`` epochs together. The paper does not say which. A Lai batch's effect fades in
+        some hundred plain steps: where they are few, the result depends on when training stops, more so with a free draw.
+    epochs : int, over how many epochs after pre-training a free draw goes; needed for it and refused otherwise
     seed : int
 
     Source: paper, section 5 (Lai Training).

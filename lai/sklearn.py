@@ -35,11 +35,12 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
     r"""A multilayer perceptron trained with the Lai loss, as a scikit-learn estimator.
 
     It standardises inputs and target itself. It trains in float32 if the inputs are float32, otherwise in float64.
+    If one batch holds all rows, a whole-number weight has the same effect as so many copies of the row. With smaller
+    batches that is so on average. "auto" repeats rows about as often as their weights say.
 
     Parameters
     ----------
-    hidden, activation
-        As in :class:`lai.MLP`.
+    hidden, activation : as in :class:`lai.MLP`
     lam : float, list, dict, "auto" or None
         One λ > 0 for all features, a list with one λ for each, or a dict. The keys of a dict are the features' names, or
         their numbers where X has no names; its entry "others" is for the features that it does not name. With "auto" a λ
@@ -47,38 +48,30 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
     lam_units : "raw" or "standardised"
         The units of the slopes with which λ is compared: those of the data, or standard deviations of the target per
         standard deviation of the feature. A raw slope is the standardised one times s_y / s_x.
-    loss : dict, optional
-        ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`.
+    loss : dict, optional: ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`
     budget : dict, optional
         For "auto": arguments of :func:`lai.choose_lam`, namely ``max_error``, ``max_slope``, ``features`` (numbers or
         names) and ``lams``. A share ``validation_fraction`` of the rows is held out to measure on. Then the network is
         trained on all rows with the λ that was found. Default: ``{"max_error": 0.01}``.
-    alpha, pretrain_epochs, epochs, batch_size, lr, device
-        As in :class:`lai.LaiSchedule` and :func:`lai.fit`; the trained network lies on the CPU.
+    alpha, pretrain_epochs, epochs, batch_size, lr, device : as in :class:`lai.LaiSchedule` and :func:`lai.fit`
     early_stopping : bool
         Whether to hold out a share ``validation_fraction`` of the rows and to stop when their RMSE no longer falls: when,
         after ``pretrain_epochs``, it has not fallen by more than ``tol`` standard deviations of the target for
         ``n_iter_no_change`` epochs. The best weights are kept.
-    random_state : int, RandomState or None
-        Decides the initial weights, the rows held out and the batches.
+    random_state : int, RandomState or None; decides the initial weights, the rows held out and the batches
     verbose : bool, show a progress bar (needs tqdm)
 
     Attributes
     ----------
     module_ : Module
-        The trained network, from scaled inputs to the standardised target. The inputs are scaled so that its slopes are in
-        the units that ``lam_units`` names.
+        The trained network, on the CPU, from scaled inputs to the standardised target. The inputs are scaled so that its
+        slopes are in the units that ``lam_units`` names.
     lam_ : float, Tensor (d,) or None, the λ that was used
     choice_ : LamChoice, what :func:`lai.choose_lam` returned; only with ``lam="auto"``
     n_iter_, loss_curve_, validation_curve_
         The number of epochs trained, the mean loss of each (of the standardised target), and with early stopping the RMSE
         of the rows held out.
     n_features_in_, feature_names_in_
-
-    Notes
-    -----
-    If one batch holds all rows, a whole-number weight has the same effect as so many copies of the row. With smaller
-    batches that is so on average. "auto" repeats rows about as often as their weights say.
 
     Source: paper, section 5 for the training; the estimator is ours.
 

@@ -44,8 +44,7 @@ class Sweep:
         They must have one architecture, without dropout or a BatchNorm that averages without a momentum. They are not
         changed: :meth:`models` returns the trained copies.
     lr : float, Adam's step size
-    device : "auto", "cpu", "cuda" or a torch device
-        Where to train. "auto" takes a GPU if there is one.
+    device : "auto" (a GPU if there is one), "cpu", "cuda" or a torch device
     compile : bool or "auto"
         Whether to hand the traced program to ``torch.compile``. "auto" does so if a call of :meth:`fit` makes at least
         ``WORTH_COMPILING`` steps. If there is no working compiler, the traced program is run as it is.
@@ -162,8 +161,7 @@ class Sweep:
             What stands for k where BatchNorm couples the samples (``lai.batchnorm.SLOPES``); the same without BatchNorm.
         val : (x, y), optional
             For every network's RMSE, with running statistics, after every ``validate_every``-th epoch and the last.
-        **options
-            ``base``, ``norm``, ``l1_ratio``, ``order`` and ``normalize`` of :func:`lai.lai_loss`.
+        **options : ``base``, ``norm``, ``l1_ratio``, ``order`` and ``normalize`` of :func:`lai.lai_loss`
 
         Returns
         -------
@@ -175,7 +173,7 @@ class Sweep:
         ------
         FloatingPointError
             At the end of an epoch in which a network's loss was not finite; names epoch and λ.
-        RuntimeError, ValueError, TypeError
+        RuntimeError
             As :func:`lai.fit`, before anything is trained.
 
         Source: paper, section 5 and version 2, section 6.1.

@@ -50,25 +50,21 @@ def fit(
         or not, where it is to be said which inputs or features have slopes.
     train : (x, y), Tensors (N, \*features) and the shape of the model's output
         x may also be a tuple or dict of tensors: the model's positional or keyword arguments. One row is enough.
-    val : (x, y), optional
-        Its RMSE is recorded after every epoch.
+    val : (x, y), optional, whose RMSE is recorded after every epoch
     criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss, optional
         None is plain MSE. Where the schedule does not apply it, the loss is plain: the mean of the pointwise error that
         the criterion's ``base`` names, and MSE for a criterion without one.
     schedule : LaiSchedule, optional
-        None applies ``criterion`` everywhere from the start (α = 1, no pre-training). Without a
-        criterion it selects nothing.
+        None applies ``criterion`` everywhere from the start (α = 1, no pre-training). Without one it selects nothing.
     epochs, batch_size : int
-    lr : float
-        Of Adam, or of all groups of ``optimizer``, which keep their own where there is none.
+    lr : float, of Adam, or of all groups of ``optimizer``, which keep their own where there is none
     seed : int
         Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
         Arms trained with one seed see identical batches, whatever their loss.
     device : "auto" (CUDA where there is one), "cpu", "cuda" or a torch device
     progress : bool, show a progress bar (needs tqdm)
     drop_last : bool, leave out the last batch of an epoch where it is short
-    first_epoch : int
-        The number of the first epoch, to continue an earlier run with the same order and schedule.
+    first_epoch : int, the number of the first epoch, to continue an earlier run with the same order and schedule
     optimizer : torch.optim.Optimizer
         Any, LBFGS too; its state is kept. It must hold this model's parameters: to branch off a copy, use
         ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
@@ -91,13 +87,9 @@ def fit(
     Raises
     ------
     FloatingPointError
-        At the first loss that is not finite, before it reaches the weights; names epoch, batch, λ and the
-        largest \|k\|.
+        At the first loss that is not finite, before it reaches the weights; names epoch, batch, λ and the largest \|k\|.
     RuntimeError
         If samples are not independent, or the model cannot be differentiated twice (:func:`lai.input_gradient`).
-    ValueError, TypeError, ModuleNotFoundError
-        For shapes or options that make no sense, a model of which no parameter would be trained, or a bar without tqdm;
-        before anything is.
 
     Source: paper, section 5 and section 6.1; optimiser settings are the caller's, as the paper states none.
 

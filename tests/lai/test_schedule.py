@@ -148,6 +148,9 @@ def test_a_seed_means_the_same_plan_for_ever() -> None:
     ]
     plan = lai.LaiSchedule(0.2, seed=1, sampling="points").points(0, [12, 7])
     assert [picks.tolist() for picks in plan] == [[0, 1, 3], [5]]
+    free = lai.LaiSchedule(0.25, placement="free", epochs=4, seed=1)
+    drawn = [free.batches(epoch, 8).nonzero().flatten().tolist() for epoch in range(4)]
+    assert drawn == [[0, 7], [1, 3, 7], [0], [4, 6]]
 
 
 @pytest.mark.parametrize("placement", [{}, {"placement": "free", "epochs": 2}])
