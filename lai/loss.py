@@ -308,15 +308,15 @@ class LaiLoss(nn.Module):
 
 def _combine(factors: Tensor, norm: Norm, l1_ratio: float | None, normalize: bool) -> Tensor:
     """Factors (..., d) to their norms (...). No factor is zero, so neither norm has a kink here."""
-    if norm == "elastic":
-        assert l1_ratio is not None  # the options were checked
-        return l1_ratio * _combine(factors, "l1", None, normalize) + (1 - l1_ratio) * _combine(
-            factors, "l2", None, normalize
-        )
-    if norm == "l1":
-        return factors.mean(-1) if normalize else factors.sum(-1)
-    size = torch.linalg.vector_norm(factors, dim=-1)
-    return size / factors.shape[-1] ** 0.5 if normalize else size
+    if norm != "l2":
+        l1 = factors.mean(-1) if normalize else factors.sum(-1)
+        if norm == "l1":
+            return l1
+    l2 = torch.linalg.vector_norm(factors, dim=-1)
+    l2 = l2 / factors.shape[-1] ** 0.5 if normalize else l2
+    if norm == "l2" or l1_ratio is None:
+        return l2
+    return l1_ratio * l1 + (1 - l1_ratio) * l2
 
 
 def _check_tensors(input: Tensor, target: Tensor, grad: Tensor, any_shape: bool) -> None:
