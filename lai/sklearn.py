@@ -78,6 +78,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
     Examples
     --------
     >>> import numpy as np
+    >>> from lai.sklearn import LaiRegressor
     >>> X = np.random.default_rng(0).random((200, 2))
     >>> model = LaiRegressor(lam={0: 0.01, "others": 1.0}, random_state=0).fit(X, 3 * X[:, 0] + X[:, 1])
     >>> model.slopes(X).shape
