@@ -38,6 +38,7 @@ QUICK = {
     "75_robustness": "pretrain_epochs=1 epochs=10 alpha=0.3",
     "80_relatives": "steps=30",
     "81_choosing": "epochs=8",
+    "82_scikit_learn": "epochs=4",
     "74_protocol_search": "pretrain_epochs=1 epochs=1 n_jobs=1",
 }
 

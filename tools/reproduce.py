@@ -5,7 +5,8 @@ library or a version has changed. Tables share their runs. A table is written on
 epochs of your own goes to _runs/results, so that the book keeps its own.
 Give the tables first: make reproduce ARGS="strength sampling --seeds 3". The comparison of Lai loss with other methods, two tables
 and an hour, is made when it is named: make reproduce ARGS="relatives --tasks digits". So are row_statistics, a minute's look at what one
-row does to BatchNorm, and explorer, the sweep over λ, α and protocol that readers explore, six minutes of a core for each seed.
+row does to BatchNorm, explorer, the sweep over λ, α and protocol that readers explore, six minutes of a core for each seed, and
+estimators, half an hour beside scikit-learn's MLPRegressor.
 """
 
 import argparse
@@ -35,13 +36,14 @@ from evidence.runs.explorer import KEYS, explorer_sweep
 from evidence.runs.protocols import PROTOCOLS
 from evidence.runs.row_statistics import row_statistics
 from evidence.runs.store import CellStore, fingerprint
+from evidence.studies.estimators import OF, estimators_study
 from tools.files import replace_texts, table_texts
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
 CELLS = ROOT / "_runs" / "cells"
 OWN = ROOT / "_runs" / "results"
-RELATIVES, ROW, EXPLORER = "relatives", "row_statistics", "explorer"
+RELATIVES, ROW, EXPLORER, ESTIMATORS = "relatives", "row_statistics", "explorer", "estimators"
 """The tables that are not the paper's."""
 
 OF_TABLES = (
@@ -240,7 +242,25 @@ def explorer(options: argparse.Namespace) -> None:
     print(*texts, sep="\n", flush=True)
 
 
-STUDIES = {RELATIVES: relatives, ROW: row, EXPLORER: explorer}
+def estimators(options: argparse.Namespace) -> None:
+    """LaiRegressor beside MLPRegressor (estimators.csv)."""
+    table = estimators_study(
+        seeds=options.seeds, n_jobs=options.jobs, store=CellStore(options.cells.resolve()), progress=True
+    )
+    about = {
+        "command": options.command,
+        "experiment": "LaiRegressor and scikit-learn's MLPRegressor, on the same rows and with as many trials",
+        "data": {task: OF[task] for task in table["task"].unique()},
+        "seeds": options.seeds,
+        **environment(cluster(options)),
+    }
+    options.out.mkdir(parents=True, exist_ok=True)
+    texts = table_texts(options.out, ESTIMATORS, rounded(table), about)
+    replace_texts(texts)
+    print(*texts, sep="\n", flush=True)
+
+
+STUDIES = {RELATIVES: relatives, ROW: row, EXPLORER: explorer, ESTIMATORS: estimators}
 
 
 def rounded(table: pd.DataFrame) -> pd.DataFrame:

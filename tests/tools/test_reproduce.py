@@ -222,6 +222,17 @@ def test_the_explorer_s_sweep_is_a_table_too(
     assert about["command"] == 'make reproduce ARGS="explorer --seeds 2"' and about["seeds"] == [0, 1]
 
 
+def test_the_estimators_are_a_table_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = {"tasks": ["diabetes"], "estimators": ["MLPRegressor", "LaiRegressor, MSE"], "epochs": 1}
+    monkeypatch.setattr(reproduce, "estimators_study", partial(reproduce.estimators_study, **short))
+    reproduce.main(
+        ["estimators", "--seeds", "2", "--jobs", "1", "--cells", str(tmp_path / "cells"), "--out", str(tmp_path)]
+    )
+    assert len(pd.read_csv(tmp_path / "estimators.csv")) == 4
+    about = json.loads((tmp_path / "estimators.json").read_text())
+    assert about["command"] == 'make reproduce ARGS="estimators --seeds 2"' and list(about["data"]) == ["diabetes"]
+
+
 def test_both_kinds_of_table_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[str] = []
     monkeypatch.setattr(reproduce, "reproduce", lambda options: made.append("the paper's"))

@@ -1,0 +1,213 @@
+"""LaiRegressor beside scikit-learn's MLPRegressor: the same rows, the same number of trials, chosen on the same rows.
+
+All that is measured goes through ``predict`` alone, so that neither library measures itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from evidence.relatives.tasks import TASKS, Task
+from evidence.runs.arms import check_seeds
+from evidence.runs.parallel import run_parallel
+from evidence.runs.store import CellStore, what_computes
+from lai.factor import check_choice
+from lai.schedule import check_count
+
+HIDDEN, BATCH, LR = (64, 32), 128, 0.005
+STEP = 1e-3
+"""Of the central differences that slopes are measured by, in standard deviations of a feature."""
+
+NOISE, N_ROWS = 0.3, 500
+"""Of the noise on the inputs, in standard deviations; and how many test rows are measured."""
+
+
+def _mlp(epochs: int, seed: int, *, early: bool = False) -> Any:
+    """MLPRegressor on standardised inputs and targets, with the layers, steps and activation of the others."""
+    from sklearn.compose import TransformedTargetRegressor
+    from sklearn.neural_network import MLPRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    network = MLPRegressor(
+        hidden_layer_sizes=HIDDEN,
+        activation="tanh",
+        batch_size=BATCH,
+        learning_rate_init=LR,
+        max_iter=epochs,
+        tol=0.0,
+        n_iter_no_change=10 if early else epochs,
+        early_stopping=early,
+        random_state=seed,
+    )
+    return TransformedTargetRegressor(make_pipeline(StandardScaler(), network), transformer=StandardScaler())
+
+
+def _lai(epochs: int, seed: int, **options: Any) -> Any:
+    from lai.sklearn import LaiRegressor
+
+    return LaiRegressor(
+        HIDDEN,
+        activation="tanh",
+        lam_units="standardised",
+        batch_size=BATCH,
+        lr=LR,
+        epochs=epochs,
+        random_state=seed,
+        device="cpu",
+        **options,
+    )
+
+
+def _alphas(trials: int) -> dict[str, Any]:
+    return {"regressor__mlpregressor__alpha": np.logspace(-4, 2, trials)}
+
+
+def _lams(trials: int) -> dict[str, Any]:
+    return {"lam": np.logspace(0, -2.5, trials).tolist()}
+
+
+Made = tuple[Any, dict[str, Any] | None]
+ESTIMATORS: dict[str, Callable[[int, int, int], Made]] = {
+    "MLPRegressor": lambda epochs, seed, trials: (_mlp(epochs, seed), None),
+    "MLPRegressor, early stopping": lambda epochs, seed, trials: (_mlp(epochs, seed, early=True), None),
+    "MLPRegressor, alpha tuned": lambda epochs, seed, trials: (_mlp(epochs, seed), _alphas(trials)),
+    "LaiRegressor, MSE": lambda epochs, seed, trials: (_lai(epochs, seed, lam=None), None),
+    "LaiRegressor, λ tuned": lambda epochs, seed, trials: (_lai(epochs, seed), _lams(trials)),
+    "LaiRegressor, half the slope": lambda epochs, seed, trials: (
+        _lai(epochs, seed, lam="auto", budget={"max_slope": 0.5, **{f"{k}s": v for k, v in _lams(trials).items()}}),
+        None,
+    ),
+}
+"""From names to estimators and, where something is tuned, a grid of ``trials`` values of it."""
+
+OF = {
+    "diabetes": "a disease's progress, 242 patients",
+    "housing 500": "the paper's housing data, 500 rows",
+    "housing 2000": "the paper's housing data, 2000 rows",
+}
+"""The tasks of the comparison of methods that are its data."""
+
+
+def estimators_study(
+    *,
+    tasks: Sequence[str] = tuple(OF),
+    estimators: Sequence[str] = tuple(ESTIMATORS),
+    seeds: Iterable[int] = range(10),
+    trials: int = 8,
+    epochs: int = 100,
+    n_jobs: int | None = None,
+    store: CellStore | None = None,
+    progress: bool = False,
+) -> pd.DataFrame:
+    """Fit every estimator for each task and seed, and measure its predictions on rows that it has not seen.
+
+    Parameters
+    ----------
+    tasks : names from :data:`evidence.relatives.TASKS`
+    estimators : names from ``ESTIMATORS``
+    seeds : ints
+        Each with rows and initial weights of its own. Estimators share the rows.
+    trials : int
+        Values of what is tuned, spaced evenly in the logarithm. ``GridSearchCV`` chooses by the error on the task's
+        validation rows, and trains the chosen one on these and the training rows.
+    epochs : int
+        Of every network.
+    n_jobs : int, optional
+        Processes, an estimator, task and seed each; the results do not depend on it.
+    store : CellStore, optional
+        Where finished pieces are kept and found.
+
+    Returns
+    -------
+    DataFrame
+        A row for each task, seed and estimator: ``rmse``; ``noisy``, the RMSE with noise of ``NOISE`` on every input; ``slope``,
+        the mean norm of the slope; all in standard deviations of the training rows. ``chosen`` is the tuned value.
+
+    Source: ours.
+
+    Examples
+    --------
+    >>> table = estimators_study(tasks=["diabetes"], estimators=["LaiRegressor, MSE"], seeds=[0], epochs=1)
+    >>> table[["task", "seed", "estimator"]].values.tolist()
+    [['diabetes', 0, 'LaiRegressor, MSE']]
+    """
+    for task in tasks:
+        check_choice("task", task, tuple(TASKS))
+    for name in estimators:
+        check_choice("estimator", name, tuple(ESTIMATORS))
+    check_count("trials", trials, least=1)
+    check_count("epochs", epochs, least=1)
+    calls = [
+        (TASKS[task], name, seed, trials, epochs, store)
+        for task in tasks
+        for seed in check_seeds(seeds)
+        for name in estimators
+    ]
+    return pd.DataFrame(run_parallel(_one, calls, n_jobs=n_jobs, progress=progress))
+
+
+def _one(task: Task, name: str, seed: int, trials: int, epochs: int, store: CellStore | None) -> dict[str, Any]:
+    settings = {"study": "estimators", "task": task.name, "estimator": name, "seed": seed, "trials": trials}
+    settings |= {"epochs": epochs, "sources": hashlib.sha256(what_computes(_OWN).encode()).hexdigest()[:16]}
+    kept: dict[str, Any] | None = None if store is None else store.get(settings)
+    if kept is None:
+        kept = _measured(task, name, seed, trials, epochs)
+        if store is not None:
+            store.put(settings, kept)
+    return {"task": task.name, "seed": seed, "estimator": name, **kept}
+
+
+_OWN = Path(__file__).read_text(encoding="utf-8")
+
+
+def _measured(task: Task, name: str, seed: int, trials: int, epochs: int) -> dict[str, Any]:
+    drawn = task.draw(seed)
+    (x, y), (x_val, y_val), (x_test, y_test) = (
+        tuple(t.double().numpy() for t in part) for part in (drawn.train, drawn.val, drawn.test)
+    )
+    model, grid = ESTIMATORS[name](epochs, seed, trials)
+    from sklearn.exceptions import ConvergenceWarning
+
+    chosen = np.nan
+    if grid is not None:
+        from sklearn.model_selection import GridSearchCV, PredefinedSplit
+
+        held = PredefinedSplit(np.r_[np.full(len(x), -1), np.zeros(len(x_val))])
+        model = GridSearchCV(model, grid, cv=held, scoring="neg_root_mean_squared_error")
+    with warnings.catch_warnings():
+        # All networks train for as long, and one that could go on is no fault.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(np.r_[x, x_val], np.r_[y, y_val])
+    if grid is not None:
+        (chosen,) = model.best_params_.values()
+    return {**measures(model.predict, x_test[:N_ROWS], y_test[:N_ROWS], x.std(0), y.std()), "chosen": chosen}
+
+
+def measures(
+    predict: Callable[[np.ndarray], np.ndarray], x: np.ndarray, y: np.ndarray, x_sd: np.ndarray, y_sd: float
+) -> dict[str, float]:
+    """``rmse``, ``noisy`` and ``slope`` of any predictor from (N, d) to (N,), in standard deviations.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).random((50, 2))
+    >>> found = measures(lambda x: x @ [3.0, 4.0], x, x @ [3.0, 4.0], np.ones(2), 1.0)
+    >>> round(found["rmse"], 6), round(found["slope"], 6)
+    (0.0, 5.0)
+    """
+
+    def rmse(at: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(np.square(predict(at) - y))) / y_sd)
+
+    noise = np.random.default_rng(0).standard_normal(x.shape)
+    moves = STEP * np.diag(x_sd)
+    k = np.stack([(predict(x + move) - predict(x - move)) / (2 * STEP * y_sd) for move in moves], 1)
+    return {"rmse": rmse(x), "noisy": rmse(x + NOISE * noise * x_sd), "slope": float(np.linalg.norm(k, axis=1).mean())}

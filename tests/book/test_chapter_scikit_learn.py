@@ -1,0 +1,68 @@
+"""The chapter on scikit-learn: inserted numbers against the saved table, the live networks, refusals."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from chapter_run import ROOT, Run, small
+from scipy import stats
+
+CHAPTER = "82_scikit_learn"
+TABLE = pd.read_csv(ROOT / "book" / "results" / "estimators.csv")
+
+
+def run() -> Run:
+    return small(CHAPTER, "3")
+
+
+def test_every_inserted_number_is_there() -> None:
+    run().assert_every_inserted_number_is_there()
+
+
+@pytest.mark.parametrize(
+    ("label", "measure", "one", "other"),
+    [
+        ("tuned", "rmse", "LaiRegressor, λ tuned", "MLPRegressor, alpha tuned"),
+        ("mse", "rmse", "LaiRegressor, λ tuned", "LaiRegressor, MSE"),
+        ("noisy", "noisy", "LaiRegressor, half the slope", "MLPRegressor, alpha tuned"),
+    ],
+)
+def test_counts_are_of_paired_tests_corrected_for_the_tasks(label: str, measure: str, one: str, other: str) -> None:
+    better = worse = 0
+    for _, own in TABLE.groupby("task"):
+        by_seed = own.pivot(index="seed", columns="estimator", values=measure)
+        test = stats.ttest_rel(by_seed[one], by_seed[other])
+        better += int(test.pvalue < 0.05 / TABLE["task"].nunique() and test.statistic < 0)
+        worse += int(test.pvalue < 0.05 / TABLE["task"].nunique() and test.statistic > 0)
+    assert (run().glued[f"{label}-better"], run().glued[f"{label}-worse"]) == (better, worse)
+
+
+def test_shares_of_slopes_are_of_means_over_seeds() -> None:
+    means = TABLE.groupby(["estimator", "task"])["slope"].mean()
+    share = 100 * means["LaiRegressor, half the slope"] / means["LaiRegressor, MSE"]
+    assert run().glued["half-slope-least"] == pytest.approx(share.min())
+    assert run().glued["half-slope-most"] == pytest.approx(share.max())
+
+
+def test_the_live_networks_are_trained_on_other_rows_than_they_are_measured_on() -> None:
+    names = run().names
+    rows = {row.tobytes() for row in names["X_test"]}
+    assert len(rows) == 100 and not rows & {row.tobytes() for row in names["X_train"]}
+    error = np.sqrt(np.mean(np.square(names["flat"].predict(names["X_test"]) - names["y_test"])))
+    assert names["rows"]["LaiRegressor"]["rmse"] == pytest.approx(error / names["y_train"].std())
+    assert names["search"].best_params_["lam"] in (1.0, 3.0, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lam": -1.0}, "lam = -1"),
+        ({"lam": [0.1, 0.2]}, "lam has 2"),
+        ({"seed": -1}, "seed = -1"),
+        ({"epochs": 0}, "epochs = 0"),
+        ({"epochs": 1.5}, "epochs = 1.5"),
+    ],
+)
+def test_bad_parameters_stop_before_anything_is_trained(change: dict[str, Any], message: str) -> None:
+    Run(CHAPTER, **change).assert_refused(message)
