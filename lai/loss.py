@@ -124,6 +124,11 @@ def lai_loss(
         A scalar, or the shape of the errors for "none"; float32 for half-precision arguments, as the factor is computed
         in at least float32. The error is a factor outside the norm, so value and gradients are finite where it is zero.
 
+    Raises
+    ------
+    ValueError, TypeError
+        For a value, an option or a shape that the entries above do not name.
+
     Source: paper, sections 3.1 to 3.3; ``order`` and ``normalize`` are our readings of what it leaves open. Errors
     beside "mae" and "mse", and several outputs, are ours.
 

@@ -7,16 +7,21 @@ import pandas as pd
 
 from evidence.ledger.stats import student_mean
 
+from .methods import UNITS
+
 Variant = tuple[str, str]
 """A method and its units."""
 
 MSE: Variant = ("MSE", "standardised")
+_SHARES = {
+    "α = 1": ("Lai", "slope penalty"),
+    "α = 10 %": ("Lai, α = 10 %", "slope penalty, α = 10 %"),
+    "α = 1 %": ("Lai, α = 1 %", "slope penalty, α = 1 %"),
+}
 PAIRS = {
-    "α = 1": ("Lai", "slope penalty", "standardised"),
-    "α = 10 %": ("Lai, α = 10 %", "slope penalty, α = 10 %", "standardised"),
-    "α = 1 %": ("Lai, α = 1 %", "slope penalty, α = 1 %", "standardised"),
-    "α = 1, raw units": ("Lai", "slope penalty", "raw"),
-    "α = 1 %, raw units": ("Lai, α = 1 %", "slope penalty, α = 1 %", "raw"),
+    label if units == UNITS[0] else f"{label}, {units} units": (*pair, units)
+    for units in UNITS
+    for label, pair in _SHARES.items()
 }
 """Lai loss and the slope penalty in the same units and in as many batches."""
 

@@ -219,8 +219,9 @@ def _lai_losses(output: Tensor, y: Tensor, k: Tensor, lam: Tensor, options: dict
     return torch.vmap(one)(output, y, k, lam)
 
 
-_UNITS = ("standardised", "raw", "free")
-_TWO = ("standardised", "raw")
+UNITS = ("standardised", "raw", "free")
+"""In which every method that measures slopes is tried."""
+
 _LAM = (1.0, 0.003)
 
 METHODS = {
@@ -231,25 +232,25 @@ METHODS = {
         Method("weight decay", weight_decay, (1e-4, 0.1), "torch.optim.Adam's weight_decay, on weights"),
         Method("dropout", dropout, (0.03, 0.6), "Srivastava and others, 2014"),
         Method("output shrinkage", mse, (1.0, 0.3), "none: what lowers slope and variance at no cost in training", kind="shrink"),
-        Method("input noise", input_noise, (0.03, 1.5), "Bishop, 1995", _UNITS),
+        Method("input noise", input_noise, (0.03, 1.5), "Bishop, 1995", UNITS),
         Method("gradient centralisation", mse, (1.0, 1.0), "Yong and others, 2020", networks=CentredNetworks),
-        Method("slope penalty", slope_penalty, (1e-3, 3.0), "the squared norm of the slope", _UNITS),
-        Method("double backpropagation", double_backpropagation, (0.01, 10.0), "Drucker and Le Cun, 1992", _UNITS),
-        Method("finite differences", finite_differences, (1e-3, 3.0), "Finlay and Oberman, 2021", _TWO),
-        Method("curvature penalty", curvature, (1e-3, 10.0), "section 4 of the paper"),
-        Method("Lipschitz network", lipschitz, (10.0, 0.3), "Anil, Lucas and Grosse, 2019", _UNITS, networks=LipschitzNetworks),
-        Method("Sobolev training", sobolev, (1e-3, 10.0), "Czarnecki and others, 2017"),
-        Method("slope penalty, α = 10 %", slope_penalty, (0.01, 30.0), "as above, in few batches", alpha=0.1),
-        Method("slope penalty, α = 1 %", slope_penalty, (0.1, 300.0), "as above, in few batches", _TWO, alpha=0.01),
-        Method("Lai", lai(), _LAM, "the paper, L2", _UNITS, exact_units=True),
-        Method("Lai, L1", lai(norm="l1"), _LAM, "the paper", exact_units=True),
-        Method("Lai, elastic", lai(norm="elastic", l1_ratio=0.5), _LAM, "the paper", exact_units=True),
-        Method("Lai, α = 10 %", lai(), (0.5, 0.001), "the paper, section 5", alpha=0.1, exact_units=True),
-        Method("Lai, α = 1 %", lai(), (0.1, 1e-4), "the paper, section 5", _TWO, alpha=0.01, exact_units=True),
-        Method("Lai Training", lai(), (0.1, 1e-5), "half MSE, then α = 1 %", _TWO, alpha=0.01, pretrain=0.5, exact_units=True),
-        Method("Lai, λ warmed up", lai_warmed, _LAM, "ours", exact_units=True),
-        Method("Lai, floor under the error", lai_floor, _LAM, "ours", exact_units=True),
-        Method("Lai, tangent", lai_tangent, (3.0, 0.03), "ours", exact_units=True),
-        Method("Lai, tangent and floor", lai_tangent_floor, (3.0, 0.03), "ours", exact_units=True),
+        Method("slope penalty", slope_penalty, (1e-3, 3.0), "the squared norm of the slope", UNITS),
+        Method("double backpropagation", double_backpropagation, (0.01, 10.0), "Drucker and Le Cun, 1992", UNITS),
+        Method("finite differences", finite_differences, (1e-3, 3.0), "Finlay and Oberman, 2021", UNITS),
+        Method("curvature penalty", curvature, (1e-3, 10.0), "section 4 of the paper", UNITS),
+        Method("Lipschitz network", lipschitz, (10.0, 0.3), "Anil, Lucas and Grosse, 2019", UNITS, networks=LipschitzNetworks),
+        Method("Sobolev training", sobolev, (1e-3, 10.0), "Czarnecki and others, 2017", UNITS),
+        Method("slope penalty, α = 10 %", slope_penalty, (0.01, 30.0), "as above, in few batches", UNITS, alpha=0.1),
+        Method("slope penalty, α = 1 %", slope_penalty, (0.1, 300.0), "as above, in few batches", UNITS, alpha=0.01),
+        Method("Lai", lai(), _LAM, "the paper, L2", UNITS, exact_units=True),
+        Method("Lai, L1", lai(norm="l1"), _LAM, "the paper", UNITS, exact_units=True),
+        Method("Lai, elastic", lai(norm="elastic", l1_ratio=0.5), _LAM, "the paper", UNITS, exact_units=True),
+        Method("Lai, α = 10 %", lai(), (0.5, 0.001), "the paper, section 5", UNITS, alpha=0.1, exact_units=True),
+        Method("Lai, α = 1 %", lai(), (0.1, 1e-4), "the paper, section 5", UNITS, alpha=0.01, exact_units=True),
+        Method("Lai Training", lai(), (0.1, 1e-5), "half MSE, then α = 1 %", UNITS, alpha=0.01, pretrain=0.5, exact_units=True),
+        Method("Lai, λ warmed up", lai_warmed, _LAM, "ours", UNITS, exact_units=True),
+        Method("Lai, floor under the error", lai_floor, _LAM, "ours", UNITS, exact_units=True),
+        Method("Lai, tangent", lai_tangent, (3.0, 0.03), "ours", UNITS, exact_units=True),
+        Method("Lai, tangent and floor", lai_tangent_floor, (3.0, 0.03), "ours", UNITS, exact_units=True),
     )
 }  # fmt: skip
