@@ -206,7 +206,7 @@ def answer(folder: Path) -> str:
         f"The methods were compared on {n_tasks} tasks, with eight trials each. Lai loss, used in every batch, has a smaller error than MSE on "
         f"{(lai == 'better').sum()} tasks and a larger one on {(lai == 'worse').sum()}; on the others no difference is shown. Lai loss and the plain slope penalty were "
         f"compared at 60 % of MSE's slope or less, in the same units and with the same share α of batches: in {(at_60 == 'worse').sum()} of {(at_60 != 'not reached').sum()} comparisons Lai loss has a larger error, and in "
-        f"{(at_60 == 'better').sum() or 'none'} a smaller one. With noise on the inputs, where it helps to be flat, Lai loss lowers MSE's error by {100 * calm['Lai']:.0f} % on average, the slope "
+        f"{(at_60 == 'better').sum() or 'none'} a smaller one; in the others no difference is shown. With noise on the inputs, where it helps to be flat, Lai loss lowers MSE's error by {100 * calm['Lai']:.0f} % on average, the slope "
         f"penalty lowers it by {100 * calm['slope penalty']:.0f} %, and training with noise, which needs no derivative, by {100 * calm['input noise']:.0f} %."
     )
 

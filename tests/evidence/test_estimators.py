@@ -35,13 +35,31 @@ def test_the_chosen_value_has_the_least_error_on_the_validation_rows() -> None:
     table = estimators_study(estimators=["LaiRegressor, λ tuned"], seeds=[3], tasks=["diabetes"], trials=3, epochs=15)
     drawn = TASKS["diabetes"].draw(3)
     (x, y), (x_val, y_val) = ([t.double().numpy() for t in part] for part in (drawn.train, drawn.val))
-    model, grid = ESTIMATORS["LaiRegressor, λ tuned"](15, 3, 3)
-    assert grid is not None
+    made = ESTIMATORS["LaiRegressor, λ tuned"](15, 3, 3)
+    assert made.grid is not None
     errors = {}
-    for lam in grid["lam"]:
-        fitted = model.set_params(lam=lam).fit(x, y)
+    for lam in made.grid["lam"]:
+        fitted = made.model.set_params(lam=lam).fit(x, y)
         errors[lam] = np.mean(np.square(fitted.predict(x_val) - y_val))
     assert table["chosen"].item() == min(errors, key=errors.__getitem__)
+
+
+def test_half_the_slope_is_the_least_error_among_the_flat_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictors of known slope: w times the best line, whose slope and error are known for every w."""
+
+    class Shrunk(LinearRegression):
+        def __init__(self, w: float = 1.0) -> None:
+            super().__init__()
+            self.w = w
+
+        def predict(self, X: np.ndarray) -> np.ndarray:
+            return self.w * super().predict(X)
+
+    made = estimators.Made(Shrunk(), {"w": [0.9, 0.45, 0.3, 0.1]}, by_slope=True)
+    monkeypatch.setattr(estimators, "ESTIMATORS", {"shrunk": lambda *_: made})
+    assert estimators_study(estimators=["shrunk"], seeds=[0], **SHORT)["chosen"].item() == 0.45
+    made.grid = {"w": [0.9, 0.8]}  # none is flat enough: the last and strongest
+    assert estimators_study(estimators=["shrunk"], seeds=[0], **SHORT)["chosen"].item() == 0.8
 
 
 def test_every_estimator_sees_the_rows_of_its_seed_and_is_measured_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,7 +70,9 @@ def test_every_estimator_sees_the_rows_of_its_seed_and_is_measured_on_others(mon
             seen.append(X)
             return super().fit(X, y)
 
-    monkeypatch.setattr(estimators, "ESTIMATORS", {name: lambda *_: (Watched(), None) for name in ("one", "other")})
+    monkeypatch.setattr(
+        estimators, "ESTIMATORS", {name: lambda *_: estimators.Made(Watched()) for name in ("one", "other")}
+    )
     table = estimators_study(estimators=["one", "other"], seeds=[0, 1], **SHORT)
     assert (seen[0] == seen[1]).all() and (seen[2] == seen[3]).all() and not (seen[0] == seen[2]).all()
     assert (table.groupby("seed")["rmse"].nunique() == 1).all()
@@ -91,5 +111,5 @@ def test_the_committed_table_is_whole() -> None:
         == len(estimators.OF) * 10 * len(ESTIMATORS)
         == len(table.drop_duplicates(["task", "seed", "estimator"]))
     )
-    tuned = table["estimator"].str.endswith("tuned")
+    tuned = table["estimator"].str.endswith("tuned") | (table["estimator"] == "MLPRegressor, half the slope")
     assert table.loc[tuned, "chosen"].notna().all() and table.loc[~tuned, "chosen"].isna().all()
