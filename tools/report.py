@@ -19,7 +19,7 @@ from evidence.ledger.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2
 from evidence.ledger.stats import bootstrap_mean, paired
 from evidence.ledger.tables import reach
 from evidence.relatives import METHODS, TASKS
-from evidence.relatives.compare import MSE, against_penalty, differences, ranked, relative, standardised
+from evidence.relatives.compare import MSE, against_penalty, differences, ranked, relative, saved, standardised
 from evidence.relatives.methods import Method
 from evidence.relatives.tasks import FEW_ROWS
 from evidence.runs.arms import plain_twin
@@ -196,7 +196,7 @@ def short(folder: Path) -> str:
 
 def answer(folder: Path) -> str:
     """What the comparison with relatives comes to, in four sentences."""
-    table = pd.read_csv(folder / "relatives.csv")
+    table = saved(folder)
     n_tasks = table["task"].nunique()
     pairs = against_penalty(table)
     at_60 = pairs.loc[pairs["measure"] == "error at 60 %", "word"]
@@ -240,7 +240,7 @@ BEGIN = {
 
 def decisions(folder: Path) -> str:
     """For each aim the three methods of the best mean rank over the tasks and the best form of Lai loss: error, strength, cost."""
-    table, trials, cost = (pd.read_csv(folder / f"{name}.csv") for name in ("relatives", "relatives_fronts", "cost"))
+    table, trials, cost = saved(folder), saved(folder, "relatives_fronts"), pd.read_csv(folder / "cost.csv")
     steps = cost[(cost["part"] == "others") & (cost["outputs"] == 1)].set_index("way")["ratio"]
     rows = []
     for aim in AIMS:

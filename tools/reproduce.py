@@ -30,6 +30,7 @@ from evidence.data import Housing, load_housing
 from evidence.figures.explorer import FEATURE
 from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives.choices import choices, fronts
+from evidence.relatives.methods import UNITS
 from evidence.runs.arms import Arm, Runs, train_arms
 from evidence.runs.experiments import EXPERIMENTS, Experiment, planned, run_experiment
 from evidence.runs.explorer import KEYS, explorer_sweep
@@ -162,7 +163,10 @@ def provenance(
 
 
 def relatives(options: argparse.Namespace) -> None:
-    """The comparison: what each method's choices come to (relatives.csv), and all strengths over seeds (relatives_fronts.csv)."""
+    """The comparison: what each method's choices come to (relatives), and all strengths over seeds (relatives_fronts).
+
+    Each has two files, of standardised units and of the others (_units).
+    """
     started = time.monotonic()
     trials = relatives_study(
         tasks=options.tasks,
@@ -180,11 +184,10 @@ def relatives(options: argparse.Namespace) -> None:
         **environment(cluster(options)),
         "wall_seconds_of_last_call": round(time.monotonic() - started),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
     for name, table in ((RELATIVES, choices(trials)), (f"{RELATIVES}_fronts", fronts(trials))):
-        texts = table_texts(options.out, name, rounded(table), about)
-        replace_texts(texts)
-        print(*texts, sep="\n", flush=True)
+        plain = table["units"] == UNITS[0]
+        for end, rows in (("", plain), ("_units", ~plain)):
+            put(options.out, table_texts(options.out, f"{name}{end}", rounded(table[rows]), about))
 
 
 def row(options: argparse.Namespace) -> None:
@@ -201,10 +204,8 @@ def row(options: argparse.Namespace) -> None:
         "seeds": options.seeds,
         **environment(cluster(options)),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    texts = table_texts(options.out, ROW, row_statistics(of_seed, seeds=options.seeds, n_jobs=options.jobs), about)
-    replace_texts(texts)
-    print(*texts, sep="\n", flush=True)
+    table = row_statistics(of_seed, seeds=options.seeds, n_jobs=options.jobs)
+    put(options.out, table_texts(options.out, ROW, table, about))
 
 
 def explorer(options: argparse.Namespace) -> None:
@@ -235,11 +236,8 @@ def explorer(options: argparse.Namespace) -> None:
     }
     means = curves.groupby([*KEYS, "x"], dropna=False, sort=False)["output"].mean().reset_index()
     drawn = means.to_csv(index=False, float_format="%.4g", lineterminator="\n")
-    options.out.mkdir(parents=True, exist_ok=True)
     texts = {options.out / f"{EXPLORER}_curves.csv": drawn}
-    texts |= table_texts(options.out, EXPLORER, table.drop(columns="cpu_seconds"), about)
-    replace_texts(texts)
-    print(*texts, sep="\n", flush=True)
+    put(options.out, texts | table_texts(options.out, EXPLORER, table.drop(columns="cpu_seconds"), about))
 
 
 def estimators(options: argparse.Namespace) -> None:
@@ -249,15 +247,12 @@ def estimators(options: argparse.Namespace) -> None:
     )
     about = {
         "command": options.command,
-        "experiment": "LaiRegressor and scikit-learn's MLPRegressor, on the same rows and with as many trials",
+        "experiment": "LaiRegressor and scikit-learn's MLPRegressor, on the same rows, eight values of what is tuned",
         "data": {task: OF[task] for task in table["task"].unique()},
         "seeds": options.seeds,
         **environment(cluster(options)),
     }
-    options.out.mkdir(parents=True, exist_ok=True)
-    texts = table_texts(options.out, ESTIMATORS, rounded(table), about)
-    replace_texts(texts)
-    print(*texts, sep="\n", flush=True)
+    put(options.out, table_texts(options.out, ESTIMATORS, rounded(table), about))
 
 
 STUDIES = {RELATIVES: relatives, ROW: row, EXPLORER: explorer, ESTIMATORS: estimators}
@@ -305,13 +300,17 @@ def _lines(path: str) -> list[str]:
 
 
 def write(folder: Path, name: str, runs: Runs, about: dict[str, Any], *, curves: bool) -> None:
-    """The table, its curves averaged over seeds if wanted, and where they come from; each file whole or not at all."""
+    """The table, its curves averaged over seeds if wanted, and where they come from."""
     texts = {}
     if curves:
         by_epoch = runs.curves.groupby(["protocol", "arm", "epoch"], sort=False)["val_rmse"]
         means = by_epoch.agg(mean="mean", low="min", high="max").reset_index()
         texts[folder / f"{name}_curves.csv"] = means.to_csv(index=False, float_format="%.4g", lineterminator="\n")
-    texts |= table_texts(folder, name, runs.table, about)
+    put(folder, texts | table_texts(folder, name, runs.table, about))
+
+
+def put(folder: Path, texts: dict[Path, str]) -> None:
+    """Write files of results and say which; each whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_texts(texts)
     print(*texts, sep="\n", flush=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -36,6 +38,11 @@ MEASURES = {
 
 LEAST_SEEDS = 8
 """Of ten, that must reach a slope for a comparison at it."""
+
+
+def saved(folder: Path, name: str = "relatives") -> pd.DataFrame:
+    """A committed table of the comparison, "relatives" or "relatives_fronts", whose rows in other than standardised units have a file of their own."""
+    return pd.concat([pd.read_csv(folder / f"{name}{end}.csv") for end in ("", "_units")], ignore_index=True)
 
 
 def relative(table: pd.DataFrame, measure: str, to: str | None = None) -> pd.DataFrame:

@@ -5,7 +5,6 @@ What is chosen, and on which rows, is written in ``book/relatives_protocol.md``,
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from evidence.runs.arms import check_seeds
 from evidence.runs.parallel import run_parallel
-from evidence.runs.store import CellStore, what_computes
+from evidence.runs.store import CellStore, digest_of, kept_or_made
 from lai.factor import check_choice
 from lai.schedule import LaiSchedule, check_count
 
@@ -111,21 +110,11 @@ def _piece(
         "seeds": list(seeds),
         "trials": trials,
         "steps": steps or task.steps,
-        "sources": _sources(),
+        "sources": digest_of(sorted(Path(__file__).parent.glob("*.py"))),
     }
-    kept = None if store is None else store.get(settings)
-    if kept is None:
-        kept = _trained(task, method, units, seeds, trials, steps or task.steps)
-        if store is not None:
-            store.put(settings, kept)
+    rows = kept_or_made(store, settings, lambda: _trained(task, method, units, seeds, trials, steps or task.steps))
     key = {"task": task.name, "method": method.name, "units": units}
-    return pd.DataFrame([{**key, **row} for row in kept])
-
-
-def _sources() -> str:
-    here = Path(__file__).parent
-    texts = [what_computes(path.read_text(encoding="utf-8")) for path in sorted(here.glob("*.py"))]
-    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
+    return pd.DataFrame([{**key, **row} for row in rows])
 
 
 class Stacked:

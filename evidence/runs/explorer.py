@@ -15,7 +15,7 @@ from .arms import MSE, Arm, Cell, check_seeds, plain_twin, train_cells
 from .parallel import run_parallel
 from .protocols import PROTOCOLS
 from .readout import evaluation
-from .store import CellStore
+from .store import CellStore, kept_or_made
 from .trained import outputs_along
 
 if TYPE_CHECKING:
@@ -133,8 +133,15 @@ def _one(
         Cell(name, arm, seed, *lengths) for name in protocols for arm in arms if arm != MSE or name == protocols[0]
     ]
     settings = {"explorer": [cell.settings(data, "cpu") for cell in cells], "feature": feature, "points": points}
-    if store is not None and (kept := store.get(settings)) is not None:
-        return kept
+    found: dict[str, Any] = kept_or_made(
+        store, settings, lambda: _trained(data, seed, protocols, cells, feature, points)
+    )
+    return found
+
+
+def _trained(
+    data: Housing, seed: int, protocols: Sequence[str], cells: Sequence[Cell], feature: str, points: int
+) -> dict[str, Any]:
     column = data.feature_names.index(feature)
     x = data.test.x[:, column]
     low, high = x.quantile(x.new_tensor(SHARE)).tolist()
@@ -150,6 +157,4 @@ def _one(
             result["curves"] += [
                 {**key, "x": place, "output": value} for place, value in zip(grid.tolist(), outputs, strict=True)
             ]
-    if store is not None:
-        store.put(settings, result)
     return result

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -84,6 +85,22 @@ class CellStore:
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
 
 
+def kept_or_made(store: CellStore | None, settings: dict[str, Any], make: Callable[[], Any]) -> Any:
+    """The kept result of these settings; if there is none, that of ``make``, which is then kept.
+
+    Examples
+    --------
+    >>> kept_or_made(None, {"seed": 0}, lambda: [0.5])
+    [0.5]
+    """
+    if store is not None and (kept := store.get(settings)) is not None:
+        return kept
+    result = make()
+    if store is not None:
+        store.put(settings, result)
+    return result
+
+
 @cache
 def fingerprint() -> dict[str, str]:
     """What a result depends on besides its settings: versions, and a digest of the sources that computed it."""
@@ -93,6 +110,12 @@ def fingerprint() -> dict[str, str]:
         digest.update(what_computes((root / name).read_text(encoding="utf-8")).encode())
     others = {name: version(name).split("+")[0] for name in ("torch", "numpy")}
     return {**others, "lai": digest.hexdigest()[:16]}
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """What a piece's settings hold of the sources that computed it, beside those that the store knows."""
+    texts = [what_computes(path.read_text(encoding="utf-8")) for path in paths]
+    return hashlib.sha256("".join(texts).encode()).hexdigest()[:16]
 
 
 def what_computes(source: str) -> str:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from evidence.runs.arms import Arm, check_seeds
 from evidence.runs.parallel import run_parallel
-from evidence.runs.store import CellStore
+from evidence.runs.store import CellStore, digest_of, kept_or_made
 from lai.factor import check_lam
 from lai.schedule import check_count
 
@@ -233,14 +233,12 @@ def _kept(store: CellStore | None, settings: dict[str, Any], data: Housing, rows
     """The cell's table as kept, or else made out of ``rows()`` and kept."""
     split = hashlib.sha256(data.val.x.numpy().tobytes()).hexdigest()[:16]
     # The store knows the sources of `lai` and of evidence.runs; recipe and variant are in the settings.
-    sources = [(Path(__file__).parent / name).read_bytes() for name in ("run.py", "training.py")]
-    source = hashlib.sha256(b"".join(sources)).hexdigest()[:16]
+    source = digest_of(Path(__file__).parent / name for name in ("run.py", "training.py"))
     settings |= {"data": data.sha256, "split": split, "source": source}
-    if store is not None and (kept := store.get(settings)) is not None:
-        return pd.DataFrame(kept)
-    began = time.perf_counter()
-    table = pd.DataFrame(rows())
-    table["seconds"] = (time.perf_counter() - began) / n_networks
-    if store is not None:
-        store.put(settings, table.to_dict("list"))
-    return table
+
+    def make() -> dict[Any, Any]:
+        began = time.perf_counter()
+        table = pd.DataFrame(rows())
+        return table.assign(seconds=(time.perf_counter() - began) / n_networks).to_dict("list")
+
+    return pd.DataFrame(kept_or_made(store, settings, make))

@@ -5,7 +5,6 @@ All that is measured goes through ``predict`` alone, so that neither library mea
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pandas as pd
 from evidence.relatives.tasks import TASKS, Task
 from evidence.runs.arms import check_seeds
 from evidence.runs.parallel import run_parallel
-from evidence.runs.store import CellStore, what_computes
+from evidence.runs.store import CellStore, digest_of, kept_or_made
 from lai.factor import check_choice
 from lai.schedule import check_count
 
@@ -71,8 +70,8 @@ def _alphas(trials: int) -> dict[str, Any]:
     return {"regressor__mlpregressor__alpha": np.logspace(-4, 2, trials)}
 
 
-def _lams(trials: int) -> dict[str, Any]:
-    return {"lam": np.logspace(0, -2.5, trials).tolist()}
+def _lams(trials: int) -> list[float]:
+    return [float(v) for v in np.logspace(0, -2.5, trials)]
 
 
 SHARE = 0.5
@@ -89,8 +88,7 @@ class Made:
 
 
 def _auto(epochs: int, seed: int, trials: int) -> Made:
-    (lams,) = _lams(trials).values()
-    return Made(_lai(epochs, seed, lam="auto", budget={"max_slope": SHARE, "lams": lams}))
+    return Made(_lai(epochs, seed, lam="auto", budget={"max_slope": SHARE, "lams": _lams(trials)}))
 
 
 ESTIMATORS: dict[str, Callable[[int, int, int], Made]] = {
@@ -101,10 +99,10 @@ ESTIMATORS: dict[str, Callable[[int, int, int], Made]] = {
         _mlp(epochs, seed), _alphas(trials), by_slope=True
     ),
     "LaiRegressor, MSE": lambda epochs, seed, trials: Made(_lai(epochs, seed, lam=None)),
-    "LaiRegressor, λ tuned": lambda epochs, seed, trials: Made(_lai(epochs, seed), _lams(trials)),
+    "LaiRegressor, λ tuned": lambda epochs, seed, trials: Made(_lai(epochs, seed), {"lam": [None, *_lams(trials - 1)]}),
     "LaiRegressor, half the slope": _auto,
 }
-"""From names to estimators and, where something is tuned, a grid of ``trials`` values of it.
+"""From names to estimators and, where something is tuned, a grid of ``trials`` values of it, MSE among those of λ.
 
 LaiRegressor finds the λ of half the slope by itself, on a tenth of the rows and with three networks for each λ.
 """
@@ -177,16 +175,9 @@ def estimators_study(
 
 def _one(task: Task, name: str, seed: int, trials: int, epochs: int, store: CellStore | None) -> dict[str, Any]:
     settings = {"study": "estimators", "task": task.name, "estimator": name, "seed": seed, "trials": trials}
-    settings |= {"epochs": epochs, "sources": hashlib.sha256(what_computes(_OWN).encode()).hexdigest()[:16]}
-    kept: dict[str, Any] | None = None if store is None else store.get(settings)
-    if kept is None:
-        kept = _measured(task, name, seed, trials, epochs)
-        if store is not None:
-            store.put(settings, kept)
-    return {"task": task.name, "seed": seed, "estimator": name, **kept}
-
-
-_OWN = Path(__file__).read_text(encoding="utf-8")
+    settings |= {"epochs": epochs, "sources": digest_of([Path(__file__)])}
+    measured = kept_or_made(store, settings, lambda: _measured(task, name, seed, trials, epochs))
+    return {"task": task.name, "seed": seed, "estimator": name, **measured}
 
 
 def _measured(task: Task, name: str, seed: int, trials: int, epochs: int) -> dict[str, Any]:
@@ -210,7 +201,7 @@ def _measured(task: Task, name: str, seed: int, trials: int, epochs: int) -> dic
             model = GridSearchCV(model, made.grid, cv=held, scoring="neg_root_mean_squared_error")
         model.fit(np.r_[x, x_val], np.r_[y, y_val])
     if isinstance(model, GridSearchCV):
-        (chosen,) = model.best_params_.values()
+        (chosen,) = (np.nan if value is None else value for value in model.best_params_.values())
     return {**measures(model.predict, x_test[:N_ROWS], y_test[:N_ROWS], x.std(0), y.std()), "chosen": chosen}
 
 

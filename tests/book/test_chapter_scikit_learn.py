@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from chapter_run import ROOT, Run, small
+from chapter_run import ROOT, Run, committed_verdicts, small
 from scipy import stats
 
 CHAPTER = "82_scikit_learn"
@@ -31,6 +31,20 @@ def test_counts_are_of_paired_tests_corrected_for_all(label: str) -> None:
         better, worse = better + int(found and test.statistic < 0), worse + int(found and test.statistic > 0)
     assert (run().glued[f"{label}-better"], run().glued[f"{label}-worse"]) == (better, worse)
     assert run().glued["n-tests"] == 6 * TABLE["task"].nunique()
+
+
+def test_the_verdict_is_of_the_tuned_pair_and_turns_with_it() -> None:
+    assert run().printed["verdict"].splitlines() == committed_verdicts(CHAPTER)["verdict"]
+
+    def judged(won: int, lost: int) -> str:
+        return run().mutant("verdict", {"counted": {"tuned": (won, lost)}}).splitlines()[0].partition(": ")[2]
+
+    assert [judged(*counts) for counts in ((2, 0), (0, 2), (1, 1), (0, 0))] == [
+        "holds",
+        "fails",
+        "holds under stated conditions",
+        "not shown",
+    ]
 
 
 def test_shares_of_slopes_are_of_means_over_seeds() -> None:

@@ -21,7 +21,7 @@ from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives import methods as m
 from evidence.relatives import study as s
 from evidence.relatives.choices import choices, error_at, fronts
-from evidence.relatives.compare import MEASURES, PAIRS, against_penalty, differences, relative
+from evidence.relatives.compare import MEASURES, PAIRS, against_penalty, differences, relative, saved
 from evidence.relatives.networks import CentredNetworks, LipschitzNetworks, Networks
 from evidence.relatives.tasks import FEW_ROWS, _teacher, closed_loop
 from evidence.runs.store import CellStore
@@ -276,7 +276,7 @@ def test_every_method_runs_and_is_measured(task: str, tmp_path: Any) -> None:
 def test_a_piece_of_the_committed_table_comes_out_again() -> None:
     """In full length. Digits that the table drops move slopes by up to half a per cent; nothing else moved as much."""
     again = choices(relatives_study(tasks=["diabetes"], methods=["MSE", "Lai"], seeds=[0]))
-    kept = pd.read_csv(ROOT / "book" / "results" / "relatives.csv").merge(again[["task", "method", "units", "seed"]])
+    kept = saved(ROOT / "book" / "results").merge(again[["task", "method", "units", "seed"]])
     assert len(again) == len(kept) == 4
     for name in ("trial", "rmse", "least_noisy", "least_shifted", "slope", "slope_raw", "budget_slope", "at_60"):
         np.testing.assert_allclose(again[name], kept[name], rtol=0.01, err_msg=name)

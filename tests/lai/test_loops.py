@@ -146,11 +146,9 @@ def test_compiled_in_one_graph_equals_eager(how: str, backend: str) -> None:
 
 def test_fit_takes_a_compiled_model_with_slopes() -> None:
     eager, compiled = model(), model()
-    settings: dict[str, Any] = {"criterion": lai.LaiLoss(0.1), "epochs": 2, "batch_size": 2, "lr": 0.01, "seed": 0}
+    settings: dict[str, Any] = {"criterion": lai.LaiLoss(0.1), "epochs": 2, "batch_size": 8, "lr": 0.01, "seed": 0}
     lai.fit(eager, sample(), device="cpu", **settings)
-    program = torch.compile(
-        lai.WithSlopes(compiled), backend="aot_eager", dynamic=False
-    )  # of one shape, the rehearsal's
+    program = torch.compile(lai.WithSlopes(compiled), backend="aot_eager", dynamic=False)
     lai.fit(program, sample(), device="cpu", **settings)
     checks.same(eager, compiled, rtol=1e-4, atol=1e-6)
 

@@ -23,6 +23,7 @@ from few_rows import few_rows
 from forked import versions
 
 from evidence.data import Housing
+from evidence.relatives.compare import saved
 from evidence.runs import arms
 from evidence.runs import store as cells
 from evidence.runs.arms import Arm, train_arms
@@ -188,11 +189,15 @@ def test_the_comparison_is_a_table_like_the_others(tmp_path: Path, short_relativ
     places = ["--jobs", "1", "--cells", str(tmp_path / "cells"), "--out", str(tmp_path / "out")]
     reproduce.main([*short_relatives, *places])
     first, pieces = texts(tmp_path / "out"), kept(tmp_path / "cells")
-    assert set(first) == {f"relatives{end}" for end in (".csv", ".json", "_fronts.csv", "_fronts.json")}
+    assert set(first) == {
+        f"relatives{of}{units}.{kind}" for of in ("", "_fronts") for units in ("", "_units") for kind in ("csv", "json")
+    }
     about = json.loads(first["relatives.json"])
     assert about["command"] == "make reproduce ARGS=\"relatives --tasks 'friedman 200' --methods Lai --seeds 2\""
     assert about["seeds"] == [0, 1] and list(about["data"]) == ["friedman 200"] and str(tmp_path) not in str(first)
-    table = pd.read_csv(tmp_path / "out" / "relatives.csv")
+    table, others = (pd.read_csv(tmp_path / "out" / f"relatives{units}.csv") for units in ("", "_units"))
+    assert set(table["units"]) == {"standardised"} and set(others["units"]) == {"free"}
+    assert saved(tmp_path / "out").equals(pd.concat([table, others], ignore_index=True))
     assert set(table["method"]) == {"MSE", "Lai"} and set(table["seed"]) == {0, 1}
     reproduce.main([*short_relatives, *places])
     assert texts(tmp_path / "out") == first and kept(tmp_path / "cells") == pieces
