@@ -31,17 +31,23 @@ def test_slopes_and_errors_under_noise_are_those_of_a_known_function() -> None:
     assert found["noisy"] == pytest.approx(expected, rel=0.02)
 
 
-def test_the_chosen_value_has_the_least_error_on_the_validation_rows() -> None:
-    table = estimators_study(estimators=["LaiRegressor, λ tuned"], seeds=[3], tasks=["diabetes"], trials=3, epochs=15)
-    drawn = TASKS["diabetes"].draw(3)
+@pytest.mark.parametrize(("seed", "of_mse"), [(3, True), (6, False)])
+def test_the_chosen_value_has_the_least_error_on_the_validation_rows(seed: int, of_mse: bool) -> None:
+    """MSE, a grid's λ of None, where it has the least error: the table has no number for it."""
+    table = estimators_study(
+        estimators=["LaiRegressor, λ tuned"], seeds=[seed], tasks=["diabetes"], trials=3, epochs=15
+    )
+    drawn = TASKS["diabetes"].draw(seed)
     (x, y), (x_val, y_val) = ([t.double().numpy() for t in part] for part in (drawn.train, drawn.val))
-    made = ESTIMATORS["LaiRegressor, λ tuned"](15, 3, 3)
+    made = ESTIMATORS["LaiRegressor, λ tuned"](15, seed, 3)
     assert made.grid is not None
     errors = {}
     for lam in made.grid["lam"]:
         fitted = made.model.set_params(lam=lam).fit(x, y)
         errors[lam] = np.mean(np.square(fitted.predict(x_val) - y_val))
-    assert table["chosen"].item() == min(errors, key=errors.__getitem__)
+    best = min(errors, key=errors.__getitem__)
+    assert (best is None) == of_mse
+    np.testing.assert_equal(table["chosen"].item(), np.nan if best is None else best)
 
 
 def test_half_the_slope_is_the_least_error_among_the_flat_ones(monkeypatch: pytest.MonkeyPatch) -> None:
