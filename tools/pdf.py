@@ -52,7 +52,7 @@ def chapter(page: str, soup: BeautifulSoup, pages: Sequence[str]) -> Tag:
         node.decompose()
     for folded in article.select("details:not([open])"):
         summary = folded.find("summary")
-        if summary and "Solution" in summary.get_text():
+        if (summary and "Solution" in summary.get_text()) or folded.find_parent("table"):
             folded["open"] = ""
         elif "hide" in folded.get_attribute_list("class"):
             folded.decompose()

@@ -1,9 +1,10 @@
 """The ledger of claims on its own page and in the chapters, from book/claims.yml.
 
-`claims` with a chapter's name lists the chapter's claims; `claims-table` is the whole ledger, every row with its rule, its
-reason and links to its evidence, and `claims-counts` its sums. The tables are in the page: claims_ledger.js only adds the filter. What queries
-say is computed when the book is built, and a verdict of the ledger that they do not give is a warning, hence an error.
-Verdict cells are not asked here: the notebooks of a build may have been run with other parameters.
+`claims` with a chapter's name lists the chapter's claims; `claims-table` is the whole ledger, every row with its reason and,
+folded, its rule, what was found and links to its evidence; `claims-counts` has its sums. The tables are in the page:
+claims_ledger.js only adds the filter. What queries say is computed when the book is built, and a verdict of the ledger that
+they do not give is a warning, hence an error. Verdict cells are not asked here: the notebooks of a build may have been run
+with other parameters.
 """
 
 import json
@@ -75,7 +76,7 @@ class Ledger(SphinxDirective):
         row = nodes.row()
         for cell in cells:
             parts = [cell] if isinstance(cell, nodes.Node) else list(cell)
-            block = (nodes.paragraph, nodes.bullet_list)
+            block = (nodes.paragraph, nodes.bullet_list, nodes.raw)
             blocks = [part if isinstance(part, block) else nodes.paragraph("", "", part) for part in parts]
             row += nodes.entry("", *blocks)
         return row
@@ -129,9 +130,7 @@ class ClaimsTable(Ledger):
     def run(self) -> list[nodes.Node]:
         claims = self.claims()
         titles = {claim.chapter: self.title(claim.chapter) for claim in claims}
-        table = self.table(
-            ["claim", "verdict", "rule, reason, evidence"], [*self.rows(claims, titles)], "claims-ledger"
-        )
+        table = self.table(["claim", "verdict, and why"], [*self.rows(claims, titles)], "claims-ledger")
         chosen = {
             "verdicts": list(VERDICTS),
             "versions": [*VERSIONS, OURS],
@@ -149,11 +148,8 @@ class ClaimsTable(Ledger):
             name = nodes.paragraph("", "", nodes.literal("", claim.id), self.text(f" {where}", "claim-where"))
             verdict: list[nodes.Node] = [self.badge(claim.verdict)]
             if claim.seeds is not None:
-                verdict.append(self.text(f"{claim.seeds} seeds", "claim-seeds"))
-            more = [
-                self.line("holds when", nodes.Text(f"{claim.rule}.")),
-                self.line("because", nodes.Text(claim.reason)),
-            ]
+                verdict += [nodes.Text(" "), self.text(f"{claim.seeds} seeds", "claim-seeds")]
+            more = [self.line("holds when", nodes.Text(f"{claim.rule}."))]
             for one in claim.queries:
                 for table in results.glob("*.csv"):
                     self.env.note_dependency(str(table))
@@ -166,7 +162,15 @@ class ClaimsTable(Ledger):
             reasons = [one.name for one in claim.evidence if one.kind == "reason"]
             more += [self.line("evidence", nodes.Text(f"none. {reason}")) for reason in reasons]
             more.append(self.line("see" if reasons else "evidence", *self.links(claim, titles)))
-            row = self.row([name, nodes.paragraph("", claim.claim)], verdict, more)
+            folded = [
+                nodes.raw("", "<details><summary>Rule and evidence</summary>", format="html"),
+                *more,
+                nodes.raw("", "</details>", format="html"),
+            ]
+            because = self.line("because", nodes.Text(claim.reason))
+            row = self.row(
+                [name, nodes.paragraph("", claim.claim)], [nodes.paragraph("", "", *verdict), because, *folded]
+            )
             row["ids"] = [f"claim-{claim.id}"]
             versions = claim.versions or (OURS,)
             row["classes"] = [f"is-{css(claim.verdict)}", *(f"in-{v}" for v in versions), f"of-{claim.chapter}"]

@@ -59,9 +59,11 @@
     reset.disabled = shown === rows.length && !wanted.length && !classes.length;
   }
 
-  /* A link to one claim must find it, whatever is filtered. */
+  /* A link to one claim must find it, whatever is filtered, and shows its evidence. */
   function reveal() {
     const row = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    const folded = row?.querySelector("details");
+    if (folded) folded.open = true;
     if (row?.hidden) {
       reset.click();
       row.scrollIntoView();
@@ -80,5 +82,6 @@
   box.setAttribute("aria-label", "Filter the claims");
   box.hidden = false;
   show();
+  reveal();
   window.addEventListener("hashchange", reveal);
 })();

@@ -451,6 +451,10 @@ def test_the_ledger_of_claims_can_be_filtered(browser: Any, html: Path, scripts:
     every = rows.count()
     assert every >= 45 and rows.last.is_visible()
     assert tab.locator(".claims-filter").is_visible() == scripts
+    evidence = rows.last.locator("details p").last
+    assert not evidence.is_visible()
+    rows.last.locator("summary").click()
+    assert evidence.is_visible()
     if scripts:
         visible = "rows => rows.filter((row) => row.checkVisibility()).length"
 
@@ -471,9 +475,14 @@ def test_the_ledger_of_claims_can_be_filtered(browser: Any, html: Path, scripts:
         tab.get_by_label("Words", exact=True).fill("huber")
         assert shown() == 1
         tab.goto((html / "book" / "claims.html").as_uri() + "#claim-range")  # a link to a claim beats the filter
-        tab.locator("#claim-range").wait_for(state="visible")
+        tab.locator("#claim-range details p").last.wait_for(state="visible")  # with its evidence
+        assert not rows.first.locator("details p").last.is_visible()
         tab.emulate_media(media="print")
-        assert rows.last.is_visible() and not tab.locator(".claims-filter").is_visible()
+        assert (
+            rows.first.locator("details p").last.is_visible()
+            and rows.last.is_visible()
+            and not tab.locator(".claims-filter").is_visible()
+        )
     context.close()
 
 
