@@ -104,7 +104,7 @@ reproduce: env ## rebuild the committed tables; ARGS="strength --seeds 3", ARGS=
 search: env ## redo the search for the paper's recipe: ARGS=recipes (50 min), or ARGS=tuning
 	@$(TOOL) search
 
-placement: env ## measure anew what the places of Lai batches do; ARGS="--seeds 3"
+placement: env ## measure anew what the places of Lai batches and the end of the training do; ARGS="--seeds 3"
 	@$(TOOL) placement
 
 rounding: env ## measure anew how far rounding carries; ARGS="--seeds 3"

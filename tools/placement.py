@@ -1,18 +1,29 @@
-"""Where the Lai batches fall and when a network is read: the study behind the chapter on Lai Training and the one on robustness.
+"""Where the Lai batches fall, when a network is read, and how its training ends: the studies behind the chapters on Lai Training and robustness.
 
-Writes book/results/placement.csv. Some ten minutes on two cores.
+Writes placement.csv and endings.csv in book/results. Some fifteen minutes on two cores.
 """
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from evidence.data import Housing, load_housing
+from evidence.runs.endings import endings_study
 from evidence.runs.placement import placement_study
 from tools.files import replace_texts, table_texts
 from tools.reproduce import RESULTS, environment, positive, seed_range
+
+STUDIES: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
+    "placement": (
+        placement_study,
+        "arms of version 2's smoothness table after each of their last epochs, with both placements of the Lai batches",
+    ),
+    "endings": (endings_study, "the sound arms of version 2's smoothness table, with trainings that end in four ways"),
+}
 
 
 def of_seed(seed: int) -> Housing:
@@ -26,16 +37,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
-    table = placement_study(of_seed, seeds=options.seeds, n_jobs=options.jobs)
     about = {
         "command": "make placement",
-        "experiment": "arms of version 2's smoothness table after each of their last epochs, with both placements of the Lai batches",
         "data": of_seed(0).provenance,
         "split_seed": "each seed its own",
         "seeds": options.seeds,
         **environment(),
     }
-    replace_texts(table_texts(options.out, "placement", table, about))
+    for name, (study, experiment) in STUDIES.items():
+        table = study(of_seed, seeds=options.seeds, n_jobs=options.jobs)
+        replace_texts(table_texts(options.out, name, table, about | {"experiment": experiment}))
 
 
 if __name__ == "__main__":
