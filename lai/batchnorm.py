@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .factor import check_choice, compute_dtype
+from .factor import check_choice, check_kind, compute_dtype
 from .metrics import evaluating, in_eval_mode
 
 Statistics = Literal["batch", "running"]
@@ -44,6 +44,7 @@ class FixedStatistics(nn.Module):
 
     def __init__(self, model: nn.Module, statistics: Statistics = "batch") -> None:
         super().__init__()
+        check_kind("model", model, nn.Module, "a Module")
         check_choice("statistics", statistics, ("batch", "running"))
         self.model = model
         self.statistics = statistics
@@ -134,7 +135,8 @@ def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192)
     >>> bool(torch.allclose(model.eval()(x), model.train()(x), atol=1e-6))
     True
     """
-    if len(x) == 0:
+    check_kind("x", x, Tensor, "a tensor; torch.as_tensor makes one")
+    if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}: statistics need at least one row")
     left = {m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats}
     with evaluating(model):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .factor import check_lam, is_number
+from .factor import check_lam, is_number, wide
 from .gradient import feature_indices, value_and_input_gradient
 from .metrics import rmse
 from .schedule import LaiSchedule
@@ -136,7 +136,7 @@ def choose_lam(
     models = [models] if isinstance(models, nn.Module) else list(models)
     shape = check_data("train", train)[0].shape[1:]
     d = shape.numel()
-    x = check_data("val", val)[0].double().reshape(len(val[0]), -1)
+    x = wide(check_data("val", val)[0]).reshape(len(val[0]), -1)
     _check_budget(max_error, max_slope)
     weight = torch.zeros(d, dtype=torch.float64)
     weight[slice(None) if features is None else feature_indices(features, d)] = 1.0
@@ -164,7 +164,7 @@ def choose_lam(
         if moved:
             results += measured([by_feature(lam, best) for lam in moved])
         tried, rest = tried + moved, rest + [best] * len(moved)
-    table = _table(tried, rest, results, weight * x.std(0, correction=0).cpu())
+    table = _table(tried, rest, results, weight * x.std(0, correction=0))
     row, met = _pick(table, max_error, max_slope)
     lam = tried[row] if features is None else by_feature(tried[row], rest[row])
     return LamChoice(lam, met, row, table, max_error, max_slope)
@@ -177,7 +177,7 @@ def _measured(sweep: Sweep, val: Data, repeats: int) -> list[tuple[float, Tensor
     for model in sweep.models():
         errors.append(rmse(model, x, y))
         k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
-        slopes.append(k.abs().double().reshape(len(k), -1).mean(0).cpu())
+        slopes.append(wide(k.abs()).reshape(len(k), -1).mean(0))
     means = torch.tensor(errors, dtype=torch.float64).reshape(-1, repeats).mean(1)
     return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, repeats)).mean(1), strict=True))
 

@@ -21,10 +21,26 @@ def check_choice(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ValueError(f"{name} = {value!r}: must be one of {', '.join(map(repr, allowed))}")
 
 
+def check_kind(name: str, value: object, kind: Any, what: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is an instance of ``kind``, which ``what`` describes."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} = {repr(value).splitlines()[0]}: must be {what}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise ``TypeError`` unless ``value`` is True or False: "no" would count as true."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} = {value!r}: must be True or False")
+    check_kind(name, value, bool, "True or False")
+
+
+def check_outputs(name: str, output: Tensor) -> None:
+    """Raise unless ``output`` holds real numbers in a shape whose slopes are defined."""
+    if not output.dtype.is_floating_point:
+        raise TypeError(f"{name} has dtype {output.dtype}: it must be floating point")
+    if output.ndim not in (1, 2) or output.shape[1:] == (0,):
+        raise ValueError(
+            f"{name} has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M); end a model of images or "
+            "sequences with torch.nn.Flatten(1), and flatten the target likewise"
+        )
 
 
 def is_number(value: Any, low: float, high: float = math.inf, *, ends: bool = False) -> bool:
@@ -169,10 +185,13 @@ def rescale_lam(lam: Any, *, x_scale: Any = 1.0, y_scale: Any = 1.0, base: Base 
     lam = check_lam(lam)
     scales = []
     for name, value in (("x_scale", x_scale), ("y_scale", y_scale)):
-        scales.append(torch.as_tensor(value, dtype=torch.float64))
+        try:
+            scales.append(wide(value) if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64))
+        except (TypeError, ValueError, RuntimeError):
+            raise TypeError(f"{name} = {value!r}: must be a number or a list of numbers") from None
         if not (torch.isfinite(scales[-1]) & (scales[-1] > 0)).all():
             raise ValueError(f"{name} = {value}: must be finite and greater than 0; give a constant feature 1")
-    moved = lam * (scales[0] / scales[1]) ** (2 if base == "mse" else 1)
+    moved = (lam.cpu() if isinstance(lam, Tensor) else lam) * (scales[0] / scales[1]) ** (2 if base == "mse" else 1)
     return check_lam(moved if moved.ndim else moved.item())
 
 
@@ -182,6 +201,13 @@ def compute_dtype(*tensors: Tensor) -> torch.dtype:
     for t in tensors:
         dtype = torch.promote_types(dtype, t.dtype)
     return dtype
+
+
+def wide(t: Tensor) -> Tensor:
+    """In float64 on the CPU, as not every device has it."""
+    if t.is_complex():
+        raise TypeError(f"output and target must be real numbers, not {t.dtype}")
+    return t.cpu().double()
 
 
 def check_broadcast(lam: Tensor, shape: torch.Size | tuple[int, ...], what: str, *, name: str = "lam") -> None:

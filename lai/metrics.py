@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from .factor import wide
 from .gradient import Inputs, arguments, call
 from .schedule import check_count
 
@@ -18,7 +19,7 @@ def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
     Parameters
     ----------
     model : callable from (N, *features) to (N,) or (N, 1); a module is put into eval mode and then back
-    x : Tensor (N, *features), or a tuple or dict of what the model takes
+    x : Tensor (N, *features), N at least 1, or a tuple or dict of what the model takes
     y : Tensor, the shape of the model's output, else ``ValueError``
 
     Source: paper, section 6.1 ("Loss").
@@ -30,14 +31,14 @@ def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
     1.4142135623730951
     """
     with evaluating(model):
-        out = call(model, arguments(x))
+        out = _outputs(model, x)
         if out.shape != y.shape:
             raise ValueError(f"y has shape {tuple(y.shape)} and the output {tuple(out.shape)}: they must be the same")
-        return float((out.double() - y.double()).square().mean().sqrt())
+        return float((out - wide(y)).square().mean().sqrt())
 
 
 def output_variance(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    r"""Variance of the model's outputs over ``x`` (N, \*features), in the target's units squared (population variance).
+    r"""Variance of the outputs over ``x`` (N, \*features), N >= 1, in the target's units squared (population variance).
 
     The paper's measure of smoothness. It is one of scale, not of smoothness: a constant offset in slope or a
     mere shrinking of all outputs moves it as well.
@@ -51,7 +52,7 @@ def output_variance(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
     9.0
     """
     with evaluating(model):
-        return float(model(x).double().var(correction=0))
+        return float(_outputs(model, x).var(correction=0))
 
 
 def sensitivity(
@@ -67,7 +68,7 @@ def sensitivity(
     Parameters
     ----------
     model : callable from (N, d) to (N,) or (N, 1)
-    x : Tensor (N, d)
+    x : Tensor (N, d), N at least 1
     relative_noise : float >= 0
         x_j becomes x_j (1 + relative_noise · ε), ε standard normal. The default, with 0.5: it is the only kind of
         noise found that gives the paper's row of sensitivities.
@@ -99,14 +100,23 @@ def sensitivity(
     generator = torch.Generator().manual_seed(check_count("seed", seed))
     changes = []
     with evaluating(model):
-        before = model(x).double()
+        before = _outputs(model, x)
         for j in range(x.shape[1]):
             # Drawn on the CPU, so that a GPU adds the same noise.
             eps = torch.randn(len(x), generator=generator).to(x) * float(scale[j])
             shifted = x.clone()
             shifted[:, j] = x[:, j] + eps if noise is not None else x[:, j] * (1 + eps)
-            changes.append((model(shifted).double() - before).abs().mean())
-    return torch.stack(changes).cpu()
+            changes.append((_outputs(model, shifted) - before).abs().mean())
+    return torch.stack(changes)
+
+
+def _outputs(model: Callable[..., Tensor], x: Inputs) -> Tensor:
+    """What the model returns, in float64."""
+    every = arguments(x)
+    if any(isinstance(t, Tensor) and t.shape[:1] == (0,) for t in every.values()):
+        shapes = ", ".join(str(tuple(t.shape)) for t in every.values() if isinstance(t, Tensor))
+        raise ValueError(f"x has shape {shapes}: at least one row is needed")
+    return wide(call(model, every))
 
 
 @contextmanager

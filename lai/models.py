@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .factor import check_choice
+from .factor import check_choice, check_kind, wide
 from .schedule import check_count
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "softplus": nn.Softplus, "tanh": nn.Tanh}
@@ -18,7 +18,8 @@ class Standardize(nn.Module):
     r"""(x - mean) / std, as a fixed first layer.
 
     Training wants inputs of one scale, but λ means something only in stated units: k' = k σ for a standardised
-    input. With the scaling inside the model, k stays in units of the target per unit of the raw input.
+    input. With the scaling inside the model, k stays in units of the target per unit of the raw input; with
+    ``Standardize.from_data(y).inverse()`` as the last layer the model may be trained on the raw target too.
 
     Parameters
     ----------
@@ -41,6 +42,8 @@ class Standardize(nn.Module):
 
     def __init__(self, mean: Tensor, std: Tensor) -> None:
         super().__init__()
+        for name, value in (("mean", mean), ("std", std)):
+            check_kind(name, value, Tensor, "a tensor; torch.as_tensor makes one")
         if mean.shape != std.shape:
             raise ValueError(f"mean has shape {tuple(mean.shape)} and std {tuple(std.shape)}: must be the same")
         if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std >= 0).all()):
@@ -51,8 +54,12 @@ class Standardize(nn.Module):
     @classmethod
     def from_data(cls, x: Tensor) -> Standardize:
         r"""From the mean and population standard deviation of a sample (N, \*features)."""
-        wide = x.double()
-        return cls(wide.mean(0).to(x.dtype), wide.std(0, correction=0).to(x.dtype))
+        exact = wide(x)
+        return cls(exact.mean(0).to(x), exact.std(0, correction=0).to(x))
+
+    def inverse(self) -> Standardize:
+        """x · std + mean, as a last layer that brings standardised predictions, and their slopes, into the target's units."""
+        return Standardize(-self.mean / self.std, 1 / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
         r"""Tensor (N, \*features) to the same shape."""
@@ -112,6 +119,7 @@ class MLP(nn.Sequential):
             if seed is not None:
                 torch.default_generator.manual_seed(check_count("seed", seed))  # the CPU's alone
             width = n_features
+            check_kind("hidden", hidden, Iterable, "a sequence of widths, such as (64, 32)")
             for n in hidden:
                 layers.append(nn.Linear(width, check_count("hidden", n, least=1)))
                 if norm is not None:

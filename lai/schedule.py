@@ -89,7 +89,8 @@ class LaiSchedule:
 
     def batches(self, epoch: int, n_batches: int) -> Tensor:
         """Which of the epoch's ``n_batches`` take the Lai loss: a bool tensor (n_batches,), on the CPU."""
-        chosen = torch.zeros(n_batches, dtype=torch.bool)
+        check_count("epoch", epoch)
+        chosen = torch.zeros(check_count("n_batches", n_batches), dtype=torch.bool)
         if epoch >= self.pretrain_epochs:
             n = self._of_epoch(epoch - self.pretrain_epochs, n_batches)
             chosen[torch.from_numpy(self._rng(epoch, 0x1A1).choice(n_batches, n, replace=False))] = True
@@ -97,7 +98,7 @@ class LaiSchedule:
 
     def points(self, epoch: int, sizes: list[int]) -> list[Tensor]:
         """The Lai points of each batch, given the epoch's batch sizes: sorted indices, on the CPU."""
-        if epoch < self.pretrain_epochs:
+        if check_count("epoch", epoch) < self.pretrain_epochs:
             return [torch.zeros(0, dtype=torch.long) for _ in sizes]
         rng, n = self._rng(epoch, 0x1A1), sum(sizes)
         done = (epoch - self.pretrain_epochs) * n

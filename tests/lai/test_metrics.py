@@ -20,6 +20,12 @@ def test_rmse_and_variance_in_eval_mode_restoring_each_modules_own_mode() -> Non
     checks.refused(ValueError, r"y has shape \(8, 1\)", lai.rmse, model, x, y[:, None])
 
 
+def test_complex_outputs_are_refused() -> None:
+    x = torch.ones(4, 1)
+    for measure in (lai.output_variance, lai.sensitivity, lambda model, x: lai.rmse(model, x, x)):
+        checks.refused(TypeError, ".*torch.complex64", measure, lambda x: 1j * x, x)
+
+
 def test_sensitivity_of_a_linear_model_in_closed_form() -> None:
     """E|w σ ε| = |w| σ √(2/π), per feature."""
     w = torch.tensor([3.0, -1.0, 0.0], dtype=torch.float64)

@@ -21,6 +21,17 @@ def test_standardize_keeps_slopes_in_raw_units() -> None:
     torch.testing.assert_close(k, (linear.weight / scaled.std).expand_as(k).detach())
 
 
+def test_an_inverse_layer_gives_outputs_and_slopes_in_the_units_of_the_target() -> None:
+    torch.manual_seed(0)
+    x, y = 50 * torch.randn(40, 2, dtype=torch.float64) + 7, 1e3 * torch.randn(40, dtype=torch.float64) - 200
+    net = lai.MLP(2, (4,), seed=0).double()
+    scaled, back = lai.Standardize.from_data(x), lai.Standardize.from_data(y).inverse()
+    y_hat, k = lai.value_and_input_gradient(nn.Sequential(scaled, net, back), x)
+    inner, k_inner = lai.value_and_input_gradient(net, scaled(x))
+    torch.testing.assert_close(y_hat, inner * y.std(correction=0) + y.mean())
+    torch.testing.assert_close(k, k_inner * y.std(correction=0) / x.std(0, correction=0))
+
+
 def test_standardize_constant_feature_and_bad_statistics() -> None:
     assert lai.Standardize.from_data(torch.ones(4, 1))(torch.ones(2, 1)).tolist() == [[0.0], [0.0]]
     checks.refused(ValueError, "mean has shape .* must be the same", lai.Standardize, torch.zeros(2), torch.ones(3))
