@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -13,7 +14,9 @@ from .factor import (
     check_broadcast,
     check_choice,
     check_flag,
+    check_kind,
     check_lam,
+    check_outputs,
     check_range,
     compute_dtype,
     is_number,
@@ -74,6 +77,7 @@ def lai_loss(
     normalize: bool = False,
     reduction: Reduction = "mean",
     weight: Tensor | None = None,
+    mask: Tensor | None = None,
 ) -> Tensor:
     r"""The error of each sample times the norm of its Lai factors.
 
@@ -93,7 +97,8 @@ def lai_loss(
     target : Tensor, same shape as ``input``: (N,) against (N, 1) would broadcast to (N, N) and is refused
     grad : Tensor (N, \*features), or (N, M, \*features) for (N, M) predictions
         The slope of each prediction with respect to each input, from :func:`lai.input_gradient`; (N,) for one input.
-        All that follows N, or M, is features, whatever their shape: images and sequences are taken as they are.
+        All that follows N, or M, is features, whatever their shape: images and sequences are taken as they are. Slopes
+        without a graph, where gradients are on and ``input`` has one, train nothing and are warned of.
     lam : float, or list or Tensor that broadcasts along the features
         λ > 0, which the precision can hold (section 3.3 for a list); its units are those of :func:`lai.lai_factor`.
     base : "mse", "mae", "huber", ("huber", delta), ("quantile", q) or callable
@@ -115,8 +120,13 @@ def lai_loss(
         Divide the L2 norm by √d and the L1 norm by d, so that a model whose slopes all lie below the boundary
         (λ < 1, k near 0) has its plain MSE or MAE, not √d or d times it.
     reduction : "mean", "sum" or "none"
-        Over samples and outputs; "mean" divides by the sum of the weights if there are any, as ``torch`` does.
-    weight : Tensor (N,) or the shape of the errors, optional, at least 0: of each sample, or of each output of it
+        Over samples and outputs; "mean" divides by the sum of the weights if there are any, as ``torch`` does. Under
+        distributed training that sum is each process's own, so that the average over processes is not the mean over all.
+    weight : Tensor (N,) or the shape of the errors, optional
+        Of each sample, or of each output of it: finite, at least 0, not all 0. Values on a GPU are not asked for.
+    mask : bool Tensor that broadcasts to the shape of ``grad``, optional, for ``order="sample"``
+        False where a feature of a sample is padding: it has no part in the norm, nor in the d of ``normalize``. A sample
+        without any feature has a loss of zero.
 
     Returns
     -------
@@ -146,21 +156,24 @@ def lai_loss(
     lam = check_lam(lam)
     if all(isinstance(t, Tensor) for t in (input, grad)):
         check_range(lam, compute_dtype(input, grad))
-    return _lai_loss(input, target, grad, lam, weight, options)
+    return _lai_loss(input, target, grad, lam, options, weight, mask)
 
 
 def _lai_loss(
-    input: Tensor, target: Tensor, grad: Tensor, lam: float | Tensor, weight: Tensor | None, options: _Options
+    input: Tensor, target: Tensor, grad: Tensor, lam: Any, options: _Options, weight: Tensor | None, mask: Tensor | None
 ) -> Tensor:
     """:func:`lai_loss` with its options checked; looks at shapes only, so it never waits for a GPU."""
     base, factor, norm, l1_ratio, order, normalize, reduction = options
-    e, factors = _errors_and_factors(input, target, grad, lam, base, factor)
+    if mask is not None and order == "batch":
+        raise ValueError("order = 'batch': a mask leaves each sample its own features; use order='sample'")
+    e, factors, d = _errors_and_factors(input, target, grad, lam, base, factor, mask)
+    d = d if normalize else None
     n: float | Tensor = e.numel()
     if weight is not None:
         weight = _weights(weight, e)
         e, n = e * weight, weight.sum()
     if order == "sample":
-        loss = e * _combine(factors, norm, l1_ratio, normalize)
+        loss = e * _combine(factors, norm, l1_ratio, d)
         if reduction == "none":
             return loss
         if weight is None and reduction == "mean":
@@ -171,14 +184,14 @@ def _lai_loss(
         # Σ e_i F_i = total · (weighted mean of F): the norm is taken of a vector that is never zero.
         some = total > torch.finfo(e.dtype).tiny  # dividing by less overflows in backward
         shares = torch.where(some, e / torch.where(some, total, 1.0), 1.0 / len(e))
-        loss = total * _combine((shares[..., None] * factors).sum(0), norm, l1_ratio, normalize)
+        loss = total * _combine((shares[..., None] * factors).sum(0), norm, l1_ratio, d)
     return loss.sum() / n if reduction == "mean" else loss.sum()
 
 
 def _errors_and_factors(
-    input: Tensor, target: Tensor, grad: Tensor, lam: float | Tensor, base: Base, factor: Factor | None
-) -> tuple[Tensor, Tensor]:
-    """The errors, (N,) or (N, M), and the factor of each in every direction: their shape, and d."""
+    input: Tensor, target: Tensor, grad: Tensor, lam: Any, base: Base, factor: Factor | None, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Any]:
+    """The errors, (N,) or (N, M), the factor of each in every direction: their shape, and d; and d, or what the mask leaves."""
     _check_tensors(input, target, grad, callable(base))
     dtype = compute_dtype(input, grad, *([target] if target.dtype.is_floating_point else []))
     error, natural = pointwise_error(base)
@@ -192,9 +205,24 @@ def _errors_and_factors(
             f"grad has shape {tuple(grad.shape)}: it must be {wanted} with "
             f"{', '.join(f'{name} = {size}' for name, size in zip('NM', head))}"  # noqa: B905 M only if there is one
         )
+    if len(head) < input.ndim < grad.ndim and 1 < input.shape[1] == grad.shape[1]:
+        raise ValueError(
+            f"grad has shape {tuple(grad.shape)}: these seem to be slopes of the {input.shape[1]} entries of input; take those "
+            "of the errors, lai.input_gradient(base(output, target), x), and if that is what they are, give grad.flatten(1)"
+        )
     if isinstance(lam, Tensor):
         check_broadcast(lam, grad.shape[1:], "the features of grad")
-    return e, unchecked_factor(grad.to(dtype), lam, factor or natural).reshape(*e.shape, -1)
+    if mask is not None:
+        check_kind("mask", mask, Tensor, "a tensor of torch.bool")
+        if mask.dtype != torch.bool:
+            raise TypeError(f"mask is of {mask.dtype}: it must be of torch.bool")
+        check_broadcast(mask, grad.shape, "the shape of grad", name="mask")
+        grad = torch.where(mask, grad, 0.0)  # NaN in the padding would reach the gradients, even with a factor of zero
+    factors = unchecked_factor(grad.to(dtype), lam, factor or natural).reshape(*e.shape, -1)
+    if mask is None:
+        return e, factors, factors.shape[-1]
+    kept = mask.expand_as(grad).reshape(factors.shape).to(dtype)
+    return e, factors * kept, kept.sum(-1).clamp(min=1)
 
 
 def pointwise_error(base: Base) -> tuple[Error, Factor]:
@@ -288,11 +316,13 @@ class LaiLoss(nn.Module):
             check_lam(state_dict[f"{prefix}lam"], name=f"{prefix}lam")
         super()._load_from_state_dict(state_dict, prefix, *args)
 
-    def forward(self, input: Tensor, target: Tensor, grad: Tensor, weight: Tensor | None = None) -> Tensor:
+    def forward(self, input: Tensor, target: Tensor, grad: Tensor, weight: Any = None, mask: Any = None) -> Tensor:
         """The loss of ``input`` against ``target`` where the model's slopes are ``grad``."""
+        options = self._options()
         if not out_of_sight(self.lam) and isinstance(input, Tensor) and isinstance(grad, Tensor):
+            options.checked()  # they may have been set since
             self._check_lam_once(compute_dtype(input, grad))
-        return _lai_loss(input, target, grad, self.lam, weight, self._options())
+        return _lai_loss(input, target, grad, self.lam, options, weight, mask)
 
     def _options(self) -> _Options:
         return _Options(*(getattr(self, name) for name in _Options._fields))
@@ -311,14 +341,14 @@ class LaiLoss(nn.Module):
         return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
 
 
-def _combine(factors: Tensor, norm: Norm, l1_ratio: float | None, normalize: bool) -> Tensor:
-    """Factors (..., d) to their norms (...). No factor is zero, so neither norm has a kink here."""
+def _combine(factors: Tensor, norm: Norm, l1_ratio: float | None, d: Any) -> Tensor:
+    """Factors (..., d) to their norms (...), which ``d`` normalises. Not all factors are zero, so neither norm has a kink here."""
     if norm != "l2":
-        l1 = factors.mean(-1) if normalize else factors.sum(-1)
+        l1 = factors.sum(-1) if d is None else factors.sum(-1) / d
         if norm == "l1":
             return l1
     l2 = torch.linalg.vector_norm(factors, dim=-1)
-    l2 = l2 / factors.shape[-1] ** 0.5 if normalize else l2
+    l2 = l2 if d is None else l2 / d**0.5
     if norm == "l2" or l1_ratio is None:
         return l2
     return l1_ratio * l1 + (1 - l1_ratio) * l2
@@ -330,14 +360,19 @@ def _check_tensors(input: Tensor, target: Tensor, grad: Tensor, any_shape: bool)
             raise TypeError(f"{name} is a {type(t).__name__}: it must be a tensor")
         if not t.dtype.is_floating_point and not (any_shape and name == "target"):  # a class is an integer
             raise TypeError(f"{name} has dtype {t.dtype}: it must be floating point")
-    if not any_shape and (input.ndim not in (1, 2) or input.shape[1:] == (0,)):
-        raise ValueError(f"input has shape {tuple(input.shape)}: it must be (N,), (N, 1) or (N, M)")
+    if not any_shape:
+        check_outputs("input", input)
     if not any_shape and target.shape != input.shape:
         raise ValueError(
             f"target has shape {tuple(target.shape)} and input {tuple(input.shape)}: they must be the same"
         )
     if input.ndim == 0 or len(input) == 0:
         raise ValueError("input is empty: N must be at least 1")
+    if not out_of_sight(input) and torch.is_grad_enabled() and input.requires_grad and not grad.requires_grad:
+        warnings.warn(
+            "grad carries no graph, so it trains nothing: take the slopes with create_graph=True, or the loss under no_grad()",
+            stacklevel=5,
+        )
 
 
 def _check_errors(e: Any, n: int) -> None:
@@ -348,12 +383,20 @@ def _check_errors(e: Any, n: int) -> None:
 
 def _weights(weight: Tensor, e: Tensor) -> Tensor:
     """The weights in the shape of the errors."""
-    if not isinstance(weight, Tensor) or weight.dtype.is_complex:
-        raise TypeError(f"weight is a {type(weight).__name__}: it must be a tensor of real numbers")
-    if weight.shape not in (e.shape, e.shape[:1]):
-        raise ValueError(f"weight has shape {tuple(weight.shape)}: it must be {tuple(e.shape[:1])} or {tuple(e.shape)}")
+    check_weight(weight, e.shape[:1], e.shape)
     weight = weight.to(e.dtype)
     return (weight[:, None] if weight.ndim < e.ndim else weight).expand_as(e)
+
+
+def check_weight(weight: Tensor, *shapes: torch.Size) -> None:
+    """Raise unless it has one of the shapes and weighs; its values are asked for on the CPU only, as a GPU would be waited for."""
+    check_kind("weight", weight, Tensor, "a tensor of real numbers")
+    rule = f"must be real, finite, at least 0, not all 0 and of shape {' or '.join(str(tuple(s)) for s in shapes)}"
+    if weight.dtype.is_complex or weight.shape not in shapes:
+        raise ValueError(f"weight has shape {tuple(weight.shape)} and dtype {weight.dtype}: it {rule}")
+    seen = weight.is_cpu and not out_of_sight(weight)
+    if seen and not (torch.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
+        raise ValueError(f"weight has shape {tuple(weight.shape)}, from {weight.min()} to {weight.max()}: it {rule}")
 
 
 def _refuse_batch_order() -> None:
@@ -395,6 +438,6 @@ def directional_losses(
     """
     _Options(base, factor).checked()
     lam = check_lam(lam)
-    e, factors = _errors_and_factors(input, target, grad, lam, base, factor)
+    e, factors, _ = _errors_and_factors(input, target, grad, lam, base, factor)
     check_range(lam, factors.dtype)
     return e[..., None] * factors if e.shape[1:] != (1,) else e * factors[:, 0]

@@ -4,6 +4,7 @@ import copy
 import functools
 import itertools
 import math
+import warnings
 from typing import Any
 
 import checks
@@ -229,7 +230,7 @@ def test_bad_types_are_named() -> None:
     checks.refused(TypeError, "grad is a list", lai.lai_loss, y, y, [0.0, 0.0])
     for loss in (lai.LaiLoss, functools.partial(lai.lai_loss, y, y, y)):
         checks.refused(TypeError, "normalize = 'no'", loss, normalize="no")
-    checks.refused(TypeError, "weight is a list", lai.lai_loss, y, y, y, weight=[1.0, 1.0])
+    checks.refused(TypeError, r"weight = \[1.0, 1.0\]", lai.lai_loss, y, y, y, weight=[1.0, 1.0])
 
 
 def test_batch_order_is_refused_where_it_does_not_decompose(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +243,7 @@ def test_batch_order_is_refused_where_it_does_not_decompose(monkeypatch: pytest.
 
 def test_tiny_errors_do_not_overflow_the_batch_order() -> None:
     y_hat = torch.full((4,), 1e-20, requires_grad=True)
-    loss = lai.lai_loss(y_hat, torch.zeros(4), torch.ones(4, 2), order="batch", base="mse")
+    loss = lai.lai_loss(y_hat, torch.zeros(4), torch.ones(4, 2, requires_grad=True), order="batch", base="mse")
     (g,) = torch.autograd.grad(loss, y_hat)
     assert torch.isfinite(g).all()
 
@@ -250,7 +251,7 @@ def test_tiny_errors_do_not_overflow_the_batch_order() -> None:
 @pytest.mark.parametrize("size", [1e-310, 1e-300, 1.0])
 def test_batch_order_pulls_the_same_at_any_size_of_equal_errors(size: float) -> None:
     """MAE has a pull that does not depend on the error, down to errors too small to divide by."""
-    _, _, k = batch()
+    k = batch()[2].requires_grad_()
     y_hat = torch.full((6,), size, dtype=D, requires_grad=True)
     loss = lai.lai_loss(y_hat, torch.zeros(6, dtype=D), k, lam=0.3, base="mae", order="batch", norm="l1")
     (pull,) = torch.autograd.grad(loss, y_hat)
@@ -393,6 +394,81 @@ def test_a_classifier_by_the_slope_of_its_log_likelihood() -> None:
     torch.testing.assert_close(loss, (nll * lai.lai_factor(by_hand, 0.1).norm(dim=1)).mean())
     loss.backward()
     assert torch.isfinite(model.weight.grad).all() and (model.weight.grad != 0).any()  # type: ignore[union-attr]
+
+
+def test_slopes_of_every_class_are_not_taken_for_those_of_the_errors() -> None:
+    model, x, labels = nn.Linear(3, 4), torch.randn(8, 3), torch.arange(8) % 4
+    cross_entropy = functools.partial(torch.nn.functional.cross_entropy, reduction="none")
+    logits, k = lai.value_and_input_gradient(model, x)
+    refused = functools.partial(checks.refused, ValueError, r"grad has shape \(8, 4, 3\).*base\(output, target\)")
+    refused(lai.lai_loss, logits, labels, k, base=cross_entropy)
+    refused(lai.LaiLoss(0.1, base=cross_entropy), logits, labels, k)
+    images = torch.randn(8, 4, 5, 5)  # as many channels as classes: flat they are taken
+    flat = lai.lai_loss(logits.detach(), labels, images.flatten(1), base=cross_entropy)
+    seen = cross_entropy(logits, labels) * lai.lai_factor(images.flatten(1), 1.0).norm(dim=1)
+    torch.testing.assert_close(flat, seen.mean().detach())
+
+
+@pytest.mark.parametrize("loss", [lai.lai_loss, lai.LaiLoss(), directional_losses])
+def test_slopes_without_a_graph_are_warned_of_where_they_would_be_trained_on(loss: Any) -> None:
+    x = torch.randn(4, 3, requires_grad=True)
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 1))
+    y_hat, y = model(x), torch.zeros(4, 1)
+    for k in (lai.input_gradient(y_hat, x, create_graph=False), lai.input_gradient(y_hat, x).detach()):
+        with pytest.warns(UserWarning, match="grad carries no graph"):
+            loss(y_hat, y, k)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with torch.no_grad():
+                loss(y_hat, y, k)
+            loss(y_hat.detach(), y, k)
+            loss(y_hat, y, lai.input_gradient(y_hat, x))
+            torch.func.grad(lambda s, k=k: loss(s * y_hat, y, k).sum())(
+                torch.tensor(1.0)
+            )  # what is traced has no graph to see
+            warnings.filterwarnings("ignore", "grad carries no graph")
+            loss(y_hat, y, k)
+
+
+def test_options_set_later_are_checked() -> None:
+    y = torch.ones(2)
+    for name, value, kind in (("normalize", "no", TypeError), ("norm", "max", ValueError), ("base", "l2", ValueError)):
+        module = lai.LaiLoss(0.1)
+        setattr(module, name, value)
+        checks.refused(kind, f"{name} = '{value}'", module, y, y, y)
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+@pytest.mark.parametrize("norm", ["l1", "l2", "elastic"])
+def test_a_padded_batch_is_as_its_samples_without_padding(norm: Any, normalize: bool) -> None:
+    y_hat, y, k = batch(6, 4)
+    lengths = [4, 1, 2, 3, 4, 2]
+    mask = torch.arange(4) < torch.tensor(lengths)[:, None]
+    padded = torch.where(mask, k, math.nan)  # whatever the padding holds
+    ratio = 0.3 if norm == "elastic" else None
+    options: dict[str, Any] = {"lam": 0.3, "norm": norm, "l1_ratio": ratio, "normalize": normalize}
+    loss = functools.partial(lai.lai_loss, y_hat, y, **options)
+
+    k = k.requires_grad_()
+    alone = torch.cat(
+        [lai.lai_loss(y_hat[[i]], y[[i]], k[[i], :n], reduction="none", **options) for i, n in enumerate(lengths)]
+    )
+    (want,) = torch.autograd.grad(alone.mean(), k)
+    for shape in ((6, 4), (6, 2, 2)):
+        leaf = padded.reshape(shape).detach().requires_grad_()
+        torch.testing.assert_close(loss(leaf, mask=mask.reshape(shape), reduction="none"), alone)
+        (got,) = torch.autograd.grad(loss(leaf, mask=mask.reshape(shape)), leaf)
+        torch.testing.assert_close(got.reshape(6, 4), want)
+    torch.testing.assert_close(lai.LaiLoss(**options)(y_hat, y, padded, mask=mask), alone.mean())
+    torch.testing.assert_close(loss(k, mask=torch.ones(4, dtype=torch.bool)), loss(k), rtol=0, atol=0)
+    assert loss(k, mask=torch.tensor(False)).item() == 0.0
+    checks.derivatives(lambda k: lai.lai_loss(y_hat, y, k, mask=mask, **options), k)
+    two = lai.lai_loss(torch.stack([y_hat, y_hat], 1), torch.stack([y, y], 1), torch.stack([padded, padded], 1),
+                       mask=mask[:, None], **options)  # fmt: skip
+    torch.testing.assert_close(two, alone.mean())
+    checks.refused(ValueError, "order = 'batch'", lai.lai_loss, y_hat, y, k, mask=mask, order="batch")
+    checks.refused(ValueError, r"mask has shape \(3,\)", lai.lai_loss, y_hat, y, k, mask=mask[0, :3])
+    checks.refused(TypeError, "mask is of torch.float64", lai.lai_loss, y_hat, y, k, mask=mask.double())
 
 
 def test_compiles_whole_and_maps() -> None:
