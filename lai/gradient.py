@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -10,7 +11,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .factor import check_flag, compute_dtype, is_number
+from .factor import check_flag, check_kind, check_outputs, compute_dtype, is_number
 from .obstacles import explained, refuse_dead_ends, refuse_wrappers
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
@@ -130,8 +131,7 @@ def _slopes(
 
 def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, features: Any, scale: Any) -> Tensor:
     """The slopes of all columns of ``output``, where ``pull`` takes the output's gradient to those of the inputs."""
-    if output.ndim not in (1, 2) or output.shape[1:] == (0,):
-        raise ValueError(f"output has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M)")
+    check_outputs("output", output)
     by = 1.0 if scale is None else scale.get_scale() if hasattr(scale, "get_scale") else scale
     if not is_number(by, 0):
         raise ValueError(f"scale = {scale!r}: must be a number greater than 0 or a torch.amp.GradScaler")
@@ -173,7 +173,8 @@ def value_and_input_gradient(
     Works under ``no_grad`` and ``inference_mode``, leaves ``inputs`` as it was (its ``requires_grad`` and
     ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``, errors included. Inside ``torch.compile``
     and the transforms of ``torch.func`` it is part of the program; there, an output that does not depend on the input has
-    slopes of zero, whatever ``allow_unused`` says.
+    slopes of zero, whatever ``allow_unused`` says. A Module without a parameter to train is warned of, if its slopes are to
+    be trained on.
 
     Parameters
     ----------
@@ -208,15 +209,19 @@ def value_and_input_gradient(
     if _traced():
         output, pull = torch.func.vjp(of_chosen, *xs)  # type: ignore[misc]
         k = _all_slopes(pull, output, features, scale)
+        if not torch.compiler.is_compiling():  # whose graph is not yet there to be searched
+            refuse_dead_ends([k])
     else:
+        seen = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
+        mode = getattr(model, "training", None)
+        if create_graph and mode not in seen:
+            _warn_of_frozen(model, every)
         with torch.inference_mode(False), torch.enable_grad():
             every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
             xs = tuple(every[place] for place in places)
             # Fresh leaves, so that the caller's tensors stay as they are.
             xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
             output = of_chosen(*xs)
-            seen = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
-            mode = getattr(model, "training", None)
             k = _slopes(output, xs, create_graph, features, scale, allow_unused, look=mode not in seen)
             if create_graph:
                 seen.add(mode)
@@ -227,13 +232,20 @@ _LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
 """Models whose graph was searched for what cannot be trained on, in training or evaluation mode: a tenth of a step, so once."""
 
 
+def _warn_of_frozen(model: Any, every: dict[Any, Any]) -> None:
+    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
+    if weights and not any(getattr(t, "requires_grad", False) for t in (*weights, *every.values())):
+        what = "model has no parameter that requires a gradient, so its slopes train nothing"
+        warnings.warn(f"{what}: unfreeze some, or say create_graph=False if you only look", stacklevel=3)
+
+
 class WithSlopes(nn.Module):
     r"""A model that returns its slopes beside its outputs, to be wrapped or compiled as one.
 
     What wraps a model to train it (DistributedDataParallel, FSDP's ``fully_shard`` on the whole, ``torch.compile``)
     then has the slopes inside, and its gradients are those of the unwrapped model; around the bare model the slopes
     would be taken through the wrapper. FSDP layer by layer inside it is refused. :func:`lai.fit` takes it too, where ``wrt``
-    or ``features`` are to be said.
+    or ``features`` are to be said. What cannot be differentiated twice is only explained in a call that is not compiled.
 
     Parameters
     ----------
@@ -254,6 +266,7 @@ class WithSlopes(nn.Module):
         self, model: nn.Module, *, wrt: Any = None, features: Any = None, scale: Any = None, allow_unused: bool = False
     ) -> None:
         super().__init__()
+        check_kind("model", model, nn.Module, "a Module; of a function, value_and_input_gradient has the slopes")
         check_flag("allow_unused", allow_unused)
         self.model, self.wrt = model, wrt
         features = None if features is None else _flat(features)

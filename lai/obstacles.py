@@ -60,13 +60,14 @@ def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Nod
             waiting += [following for following, _ in node.next_functions]
 
 
-def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...], ones: Tensor) -> None:
+def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...] = (), ones: Tensor | None = None) -> None:
     """Raise where the slopes' second derivative would fail in the loss's backward, or would silently be left out.
 
-    Slopes are linear in the ``ones`` that were pulled back: if they do not depend on them, a backward in between was cut.
+    Slopes are linear in the ``ones`` that were pulled back, where they are given: if they do not depend on them, a
+    backward in between was cut.
     """
     nodes = {node: node.name() for node in _nodes(slopes, xs)}
-    whole = any(getattr(node, "variable", None) is ones for node in nodes)
+    whole = ones is None or any(getattr(node, "variable", None) is ones for node in nodes)
     dead = ("NotImplemented", "Error", "CompiledFunctionBackwardBackward")
     if not whole or any(name.endswith(dead) for name in nodes.values()):
         raise RuntimeError(_way_out(" ".join(sorted(nodes.values()))))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .choose import choose_lam
-from .factor import check_choice, check_lam
+from .factor import check_choice, check_flag, check_kind, check_lam, is_number, wide
 from .gradient import value_and_input_gradient
 from .loss import LaiLoss
 from .models import MLP, Standardize
@@ -26,6 +26,10 @@ try:
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError('lai.sklearn needs scikit-learn: pip install "lai[sklearn]"') from error
+
+LOSS = ("base", "factor", "norm", "l1_ratio", "order", "normalize")
+BUDGET = ("max_error", "max_slope", "features", "lams")
+"""What the dicts may hold."""
 
 REPEATS = 3
 """Networks of different initial weights that each λ is judged by where ``lam="auto"``."""
@@ -125,6 +129,15 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
             check_count(name, getattr(self, name), least=1)
         check_positive("lr", self.lr)
         check_choice("lam_units", self.lam_units, ("raw", "standardised"))
+        for name in ("early_stopping", "verbose"):
+            check_flag(name, getattr(self, name))
+        for name, low, high in (("validation_fraction", 0, 1), ("tol", -inf, inf)):
+            if not is_number(getattr(self, name), low, high):
+                raise ValueError(f"{name} = {getattr(self, name)!r}: must be a number between {low} and {high}")
+        for name, allowed in (("loss", LOSS), ("budget", BUDGET)):
+            check_kind(name, getattr(self, name), dict | None, f"a dict with keys among {', '.join(allowed)}, or None")
+            for key in getattr(self, name) or ():
+                check_choice(f"a key of {name}", key, allowed)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         schedule = LaiSchedule(self.alpha, pretrain_epochs=self.pretrain_epochs, seed=seed)
         self._x_scaler = StandardScaler().fit(X, sample_weight=weight)
@@ -219,14 +232,14 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         self.validation_curve_: list[float] = []
         best, since, kept = inf, 0, None
 
-        def stop(epoch: int) -> bool:
+        def stop(row: dict[str, float]) -> bool:
             """Whether the error on the rows held out has long been no lower."""
             nonlocal best, since, kept
             assert val is not None
             with torch.no_grad():
                 error = float(((model(val[0]) - val[1]).square() * val[2]).sum() / val[2].sum()) ** 0.5
             self.validation_curve_.append(error)
-            if epoch < self.pretrain_epochs:
+            if row["epoch"] < self.pretrain_epochs:
                 return False
             since = 0 if error < best - self.tol else since + 1
             if error < best:
@@ -254,7 +267,6 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
 
 def _repeated(x: Tensor, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """As many rows, each repeated about as often as its weight says; the same rows where the weights are equal."""
-    share = weight.double().cumsum(0) / weight.double().sum()
-    at = (torch.arange(len(x), device=x.device, dtype=torch.float64) + 0.5) / len(x)
-    rows = torch.searchsorted(share, at)
+    share = wide(weight).cumsum(0) / wide(weight).sum()
+    rows = torch.searchsorted(share, (torch.arange(len(x), dtype=torch.float64) + 0.5) / len(x)).to(x.device)
     return x[rows], y[rows]

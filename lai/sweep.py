@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
-from .factor import check_broadcast, check_choice, check_lam, compute_dtype
-from .gradient import assert_independent_samples
+from .factor import check_broadcast, check_choice, check_kind, check_lam, compute_dtype
+from .gradient import assert_independent_samples, value_and_input_gradient
 from .loss import lai_loss, plain_loss
 from .metrics import rmse
+from .obstacles import explained
 from .program import BETAS, Name, Network, Objective, Part, compiled, trace
 from .schedule import LaiSchedule, check_count
 from .training import (
@@ -76,7 +77,7 @@ class Sweep:
         compile: bool | Literal["auto"] = "auto",
     ) -> None:
         check_positive("lr", lr)
-        if compile not in (True, False, "auto"):
+        if not isinstance(compile, bool) and compile != "auto":
             raise ValueError(f"compile = {compile!r}: must be True, False or 'auto'")
         _check_models(models)
         self.device = resolve_device(device)
@@ -154,7 +155,8 @@ class Sweep:
         Parameters
         ----------
         train, schedule, epochs, batch_size, seed, first_epoch, drop_last, each_epoch
-            As in :func:`lai.fit`, but ``each_epoch`` ends nothing; all networks see the same batches.
+            As in :func:`lai.fit`, but ``each_epoch`` is given the epoch's number and ends nothing; all networks see the
+            same batches.
         lams : E entries
             λ of each network, a number or a list (one per feature), or None for the plain loss throughout.
         slope : "summed", "own" or "running"
@@ -181,6 +183,7 @@ class Sweep:
         x, y = (t.to(self.device) for t in check_data("train", train))
         check_count("validate_every", validate_every, least=1)
         check_choice("slope", slope, tuple(SLOPES))
+        check_kind("schedule", schedule, LaiSchedule | None, "a lai.LaiSchedule, or None")
         least = 2 if self._coupled else 1
         sizes = batch_sizes(
             len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last, least=least
@@ -265,12 +268,20 @@ class Sweep:
 
     def _rehearse(self, part: Part, train: Any, val: Any, slope: Slope) -> None:
         """What cannot work fails before any weight moves; a step of the Lai loss is traced, as training will need it."""
-        model = self.models()[0]
+        model, (x, y) = self.models()[0], train
+        if y.shape[1:] not in ((), (1,)):
+            raise ValueError(
+                f"train: y has shape {tuple(y.shape)}: a sweep is of networks to (N,) or (N, 1); sweep over one output at a "
+                "time, or train on all of them with lai.fit"
+            )
         check_shapes(model.eval(), train, val, 2)
         if part.rows is not None and len(part.rows):
-            self._trace(part)
-            if slope != "summed" and len(train[0]) > 1:
-                assert_independent_samples(FixedStatistics(model.train()), train[0])
+            with explained():
+                # Before it is traced, as only then the graph is searched for what cannot be trained on.
+                value_and_input_gradient(FixedStatistics(model.train()), x[:2], create_graph=True)
+                self._trace(part)
+            if slope != "summed" and len(x) > 1:
+                assert_independent_samples(FixedStatistics(model.train()), x)
 
     def _arguments(self, part: Part) -> list[Tensor]:
         """All that a program reads, flat: Adam's step, what is one for all networks, each one's own, the part's own."""
@@ -384,6 +395,8 @@ def _settings(model: nn.Module) -> list[Any]:
 def _check_models(models: Sequence[nn.Module]) -> None:
     if not models:
         raise ValueError("models: give at least one")
+    for i, model in enumerate(models):
+        check_kind(f"models[{i}]", model, nn.Module, "a Module")
     if len({str((model, _settings(model), _shapes(model))) for model in models}) > 1:
         raise ValueError("models differ in architecture, dtype or which weights are trained: a sweep is of one")
     if not any(p.requires_grad for p in models[0].parameters()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -10,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .factor import check_choice, check_flag, compute_dtype, is_number
+from .factor import check_choice, check_flag, check_kind, compute_dtype, is_number, wide
 from .gradient import Inputs, WithSlopes, arguments, assert_independent_samples, call, each_tensor, unchanged
-from .loss import Error, LaiLoss, pointwise_error
-from .metrics import rmse
+from .loss import Error, LaiLoss, check_weight, pointwise_error
+from .metrics import evaluating, rmse
 from .obstacles import explained
 from .schedule import LaiSchedule, check_count
 
@@ -37,7 +38,7 @@ def fit(
     first_epoch: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
     scheduler: Any = None,
-    each_epoch: Callable[[int], object] | None = None,
+    each_epoch: Callable[[dict[str, float]], object] | None = None,
     weight: Tensor | None = None,
     allow_coupling: bool = False,
 ) -> dict[str, list[float]]:
@@ -70,7 +71,8 @@ def fit(
         ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
     scheduler : torch learning-rate scheduler of ``optimizer``, optional
         Takes a step after every epoch; ReduceLROnPlateau sees the epoch's ``val_rmse``, or ``loss`` without ``val``.
-    each_epoch : callable (epoch), called after every epoch; True ends the training
+    each_epoch : callable (row), called after every epoch; True ends the training
+        ``row`` is the epoch's entry of each list that is returned, such as ``row["val_rmse"]``.
     weight : Tensor (N,), optional
         At least 0; each sample's loss is multiplied by its weight over their mean. Needs a :class:`lai.LaiLoss` as
         criterion, or none.
@@ -103,6 +105,9 @@ def fit(
     [0.0, 0.0, 0.25, 0.25]
     """
     x, y = check_data("train", train, several=True)
+    check_kind("model", model, nn.Module, "a Module; wrap a function in one, whose parameters are trained")
+    check_kind("schedule", schedule, LaiSchedule | None, "a lai.LaiSchedule, or None")
+    check_kind("each_epoch", each_epoch, Callable | None, "a function of what an epoch measured, or None")
     for name, flag in (("progress", progress), ("allow_coupling", allow_coupling)):
         check_flag(name, flag)
     sizes = batch_sizes(len(y), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last)
@@ -122,7 +127,7 @@ def fit(
         history["val_rmse"] = []
     cuda = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.enable_grad():
-        losses.rehearse((x, y), held_out, min(2, *sizes))
+        losses.rehearse((x, y, share), held_out, min(2, *sizes))
         if criterion is not None and not allow_coupling and len(y) > 1:
             assert_independent_samples(getattr(model, "_orig_mod", model), x)
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
@@ -143,7 +148,8 @@ def fit(
                 scheduler.step(history["loss" if held_out is None else "val_rmse"][-1])
             elif scheduler is not None:
                 scheduler.step()
-            done = each_epoch is not None and each_epoch(epoch) is True
+            row = {name: values[-1] for name, values in history.items()}
+            done = each_epoch is not None and each_epoch(row) is True
             model.train()  # whatever was called may have evaluated
             if done:
                 break
@@ -246,8 +252,8 @@ class _Losses:
         output, k = call(self.sloped, arguments(x))
         if weight is None:
             return self.criterion(output, y, k), k.detach()
-        # The criterion divides by the weights of the batch; weights of all samples have mean one.
-        return self.criterion(output, y, k, weight) * weight.mean(), k.detach()
+        # The criterion divides by the weights of the batch, which may all be 0; weights of all samples have mean one.
+        return self.criterion(output, y, k, weight + (weight.sum() == 0)) * weight.mean(), k.detach()
 
     def of_batch(self, batch: Any, chosen: range | Tensor, at: tuple[int, int]) -> Tensor:
         """The mean loss of a batch (x, y, weight), which is finite; ``at`` are its epoch and number."""
@@ -275,17 +281,20 @@ class _Losses:
             )
         return loss
 
-    def rehearse(self, train: tuple[Inputs, Tensor], val: tuple[Inputs, Tensor] | None, n: int) -> None:
+    def rehearse(self, train: Any, val: tuple[Inputs, Tensor] | None, n: int) -> None:
         """A batch of ``n`` of everything that training will do, so that what cannot work fails before anything is trained."""
         parameters = list(self.sloped.parameters())
         gradients = [p.grad for p in parameters]
         try:
             with unchanged(self.sloped):
-                check_shapes(self.sloped.model, train, val, n)
+                check_shapes(self.sloped.model, train[:2], val, n)
                 few = _rows(train, slice(n))
                 losses = [self.plain(*few)]
                 if self.criterion is not None:
-                    losses.append(self.lai(*few)[0])
+                    with explained():
+                        # Not compiled at first, as only then the graph is searched for what cannot be trained on.
+                        call(getattr(self.sloped, "_orig_mod", self.sloped), arguments(few[0]))
+                        losses.append(self.lai(*few)[0])
                 if losses[-1].ndim != 0:
                     shape = tuple(losses[-1].shape)
                     raise ValueError(f"criterion returned shape {shape}: it must return one number, the mean")
@@ -322,22 +331,20 @@ def check_shapes(model: Callable[..., Tensor], train: Any, val: Any, n: int) -> 
         found = [str(tuple(t.shape[1:])) for t in arguments(x).values()]
         if found != expected:
             raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(expected)})")
-        shape = call(model, arguments(x)).shape
+        with evaluating(model) if name == "val" else nullcontext():
+            shape = call(model, arguments(x)).shape
         if shape != y.shape:
             raise ValueError(
-                f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): "
-                "they must be the same, as (N,) against (N, 1) would broadcast"
+                f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): they must be the "
+                "same, as (N,) against (N, 1) would broadcast; classes need a loop of your own, with the slopes of each error"
             )
 
 
 def _shares(weight: Tensor, y: Tensor) -> Tensor:
     """The weights over their mean."""
-    if weight.shape != y.shape[:1] or not (torch.isfinite(weight).all() and (weight >= 0).all() and weight.any()):
-        raise ValueError(
-            f"weight has shape {tuple(weight.shape)} and values from {weight.min()} to {weight.max()}: it must be "
-            f"({len(y)},), finite, at least 0 and not 0 throughout"
-        )
-    return (weight / weight.double().mean()).to(y)
+    check_kind("weight", weight, Tensor, "a tensor of real numbers")
+    check_weight(weight := weight.cpu(), y.shape[:1])
+    return (weight / wide(weight).mean()).to(y)
 
 
 def check_positive(name: str, value: float) -> float:
@@ -395,6 +402,9 @@ def _optimizer(
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise ValueError("model has no parameter that requires a gradient, so nothing would be trained; unfreeze some")
+    check_kind(
+        "optimizer", optimizer, torch.optim.Optimizer | None, "a torch.optim.Optimizer of the model's parameters"
+    )
     if lr is not None:
         check_positive("lr", lr)
     elif optimizer is None:

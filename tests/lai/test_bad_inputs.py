@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,13 @@ def choose(**changed: Any) -> Any:
     return lai.choose_lam(model(), (X, Y), (X, Y), **(given | changed))
 
 
+def set_later(**changed: Any) -> Any:
+    loss = lai.LaiLoss(0.1)
+    for name, value in changed.items():
+        setattr(loss, name, value)
+    return loss(Y, Y, K)
+
+
 def curvature(**changed: Any) -> Any:
     x = X.clone().requires_grad_()
     return lai.curvature_penalty(x.square().sum(1), x, **changed)
@@ -53,10 +61,19 @@ CALLS: dict[str, Callable[..., Any]] = {
     "rescale_lam": lambda **o: lai.rescale_lam(**({"lam": 0.1} | o)),
     "LaiSchedule": lambda **o: lai.LaiSchedule(**({"alpha": 0.1} | o)),
     "MLP": lambda **o: lai.MLP(**({"n_features": 3} | o)),
-    "FixedStatistics": lambda **o: lai.FixedStatistics(model(), **o),
-    "sensitivity": lambda **o: lai.sensitivity(model(), X, **o),
+    "FixedStatistics": lambda **o: lai.FixedStatistics(**({"model": model()} | o)),
+    "Standardize": lambda **o: lai.Standardize(**({"mean": X[0], "std": X[7]} | o)),
+    "set_exact_statistics": lambda **o: lai.set_exact_statistics(model(), **({"x": X} | o)),
+    "LaiLoss, set later": set_later,
+    "LaiSchedule.batches": lambda **o: lai.LaiSchedule(0.1).batches(**({"epoch": 0, "n_batches": 4} | o)),
+    "LaiSchedule.points": lambda **o: lai.LaiSchedule(0.1, sampling="points").points(
+        **({"epoch": 0, "sizes": [4]} | o)
+    ),
+    "rmse": lambda **o: lai.rmse(model(), **({"x": X, "y": Y} | o)),
+    "output_variance": lambda **o: lai.output_variance(model(), **({"x": X} | o)),
+    "sensitivity": lambda **o: lai.sensitivity(model(), **({"x": X} | o)),
     "value_and_input_gradient": lambda **o: lai.value_and_input_gradient(model(), X, **o),
-    "WithSlopes": lambda **o: lai.WithSlopes(model(), **o)(X),
+    "WithSlopes": lambda **o: lai.WithSlopes(**({"model": model()} | o))(X),
     "curvature_penalty": curvature,
     "Sweep": lambda **o: lai.Sweep([model()], **({"lr": 0.01, "device": "cpu"} | o)),
     "Sweep.fit": sweep,
@@ -85,6 +102,16 @@ NO_FLAG = ("no", 1, 0, None)
 NO_CHOICE = ("", "MSE", "other", 0)
 NO_COUNT = (-1, 0.5, "1", True, None)
 NO_SIZE = (0, *NO_COUNT)
+NO_WEIGHT = (
+    torch.full((8,), -1.0),
+    torch.full((8,), math.nan),
+    torch.zeros(8),
+    torch.ones(7),
+    1j * torch.ones(8),
+    [1.0] * 8,
+)
+NO_MODULE = (len, "model", None, lai.MLP)
+NO_TENSOR = ([1.0], np.ones(3), 1.0, None)
 NO_RATE = (0, -1.0, math.nan, math.inf, "0.1", True)
 
 BAD: dict[tuple[str, str], tuple] = {
@@ -99,8 +126,8 @@ BAD: dict[tuple[str, str], tuple] = {
     **{(call, "l1_ratio"): (0.5, 2.0) for call in ("lai_loss", "LaiLoss")},
     ("lai_factor", "base"): (*NO_CHOICE, None),
     ("rescale_lam", "base"): (*NO_CHOICE, None),
-    ("rescale_lam", "x_scale"): (0.0, -1.0, math.nan, math.inf),
-    ("rescale_lam", "y_scale"): (0.0, -1.0, math.nan, math.inf),
+    ("rescale_lam", "x_scale"): (0.0, -1.0, math.nan, math.inf, "a", None, ["a"]),
+    ("rescale_lam", "y_scale"): (0.0, -1.0, math.nan, math.inf, "a", None),
     ("LaiSchedule", "alpha"): (-0.1, 1.1, math.nan, math.inf, "0.1", True, None),
     ("LaiSchedule", "pretrain_epochs"): NO_COUNT,
     ("LaiSchedule", "seed"): NO_COUNT,
@@ -110,7 +137,7 @@ BAD: dict[tuple[str, str], tuple] = {
     ("MLP", "n_features"): NO_SIZE,
     ("MLP", "activation"): (*NO_CHOICE, None),
     ("MLP", "norm"): NO_CHOICE,
-    ("MLP", "hidden"): ((0,), (-1,), (0.5,), ("a",)),
+    ("MLP", "hidden"): ((0,), (-1,), (0.5,), ("a",), 5, None),
     ("MLP", "seed"): (-1, 0.5, "1", True),
     ("FixedStatistics", "statistics"): (*NO_CHOICE, None),
     ("sensitivity", "noise"): (-1.0, math.nan, math.inf),
@@ -128,7 +155,7 @@ BAD: dict[tuple[str, str], tuple] = {
     ("curvature_penalty", "method"): (*NO_CHOICE, None),
     ("curvature_penalty", "n_probes"): NO_SIZE,
     ("Sweep", "lr"): NO_RATE,
-    ("Sweep", "compile"): ("no", "yes", None, 2),
+    ("Sweep", "compile"): ("no", "yes", None, 2, 1, 0),
     ("Sweep", "device"): ("moon", 1.5),
     ("Sweep.fit", "epochs"): NO_COUNT,
     ("Sweep.fit", "batch_size"): NO_SIZE,
@@ -159,6 +186,30 @@ BAD: dict[tuple[str, str], tuple] = {
     ("LaiRegressor", "lr"): NO_RATE,
     ("LaiRegressor", "alpha"): (-0.1, 1.1, math.nan, "0.1"),
     ("LaiRegressor", "n_iter_no_change"): NO_SIZE,
+    ("LaiRegressor", "early_stopping"): NO_FLAG,
+    ("LaiRegressor", "verbose"): NO_FLAG,
+    ("LaiRegressor", "tol"): ("a", math.nan, math.inf, None, True),
+    ("LaiRegressor", "validation_fraction"): (0, 1, -0.1, 1.5, math.nan, "a", None),
+    ("LaiRegressor", "loss"): ("mse", {"bass": 1}, {"lam": 0.1}, {"reduction": "sum"}, 1),
+    ("LaiRegressor", "budget"): ({"epochs": 1}, {"seed": 0}, 0.01),
+    ("LaiRegressor", "hidden"): (5, (0,), None),
+    ("LaiLoss, set later", "normalize"): NO_FLAG,
+    ("LaiLoss, set later", "norm"): ("max", None),
+    ("LaiLoss, set later", "reduction"): ("median", None),
+    ("lai_loss", "weight"): NO_WEIGHT,
+    ("lai_loss", "mask"): (torch.ones(8, 3), [True] * 3, torch.ones(2, dtype=torch.bool), "no"),
+    **{(call, "epoch"): NO_COUNT for call in ("LaiSchedule.batches", "LaiSchedule.points")},
+    ("LaiSchedule.batches", "n_batches"): NO_COUNT,
+    **{(call, "x"): (X[:0],) for call in ("rmse", "output_variance", "sensitivity")},
+    ("set_exact_statistics", "x"): (X[:0], *NO_TENSOR),
+    ("Standardize", "mean"): NO_TENSOR,
+    ("Standardize", "std"): NO_TENSOR,
+    **{(call, "model"): NO_MODULE for call in ("WithSlopes", "FixedStatistics", "fit")},
+    ("fit", "optimizer"): ("adam", torch.optim.Adam, 0.1),
+    ("fit", "schedule"): (0.1, "spread", lai.LaiSchedule),
+    ("fit", "each_epoch"): (3, "stop", [1]),
+    ("fit", "weight"): NO_WEIGHT,
+    ("Sweep.fit", "schedule"): (0.1, "spread"),
 }  # fmt: skip
 
 TABLE = [(call, name, value) for (call, name), values in BAD.items() for value in values]
@@ -166,6 +217,10 @@ TABLE = [(call, name, value) for (call, name), values in BAD.items() for value i
 
 def shown(value: Any) -> tuple[str, ...]:
     """How an error may print the value: after its name and "=", or the one entry of a list that is wrong, or its length."""
+    if isinstance(value, torch.Tensor):
+        return (f"shape {tuple(value.shape)}", f"of {value.dtype}")
+    if isinstance(value, dict):
+        return (repr(value), *(f"= {key!r}" for key in value))
     if not isinstance(value, list | tuple):
         return (f"= {value!r}", f"= {value}", f"has dtype {type(value).__name__}")
     return (repr(value), *(str(part) for part in value), f"{len(value)} entries", *(["empty"] if not value else []))

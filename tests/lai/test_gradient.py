@@ -185,8 +185,10 @@ def test_bad_arguments_are_named() -> None:
         (model(x).sum(), r"output has shape \(\) and inputs"),
         (model(x)[:, :, None], r"output has shape \(7, 1, 1\): it must be \(N,\), \(N, 1\) or \(N, M\)"),
         (model(x)[:, :0], r"output has shape \(7, 0\)"),
+        (model(x)[:, :, None, None], r"output has shape \(7, 1, 1, 1\): .*Flatten\(1\)"),
     ]:
         checks.refused(ValueError, message, lai.input_gradient, output, x)
+    checks.refused(TypeError, "output has dtype torch.complex128", lai.input_gradient, 1j * model(x), x)
     checks.refused(TypeError, "output and inputs must be tensors, not float", lai.input_gradient, 1.0, x)
     checks.refused(TypeError, "output and inputs must be tensors, .* float", lai.input_gradient, model(x), 1.0)
 
@@ -301,6 +303,19 @@ def test_summed_gradient_through_batchnorm_is_wrong() -> None:
     true = torch.stack([own[i, i] for i in range(64)])
     relative = (summed - true).norm() / true.norm()
     assert relative > 0.5 and not math.isnan(relative)
+
+
+def test_a_frozen_model_is_warned_of_once_where_it_would_be_trained_on() -> None:
+    x = points()
+    with pytest.warns(UserWarning, match="no parameter that requires a gradient"):
+        lai.value_and_input_gradient(net().requires_grad_(False), x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lai.value_and_input_gradient(net().requires_grad_(False), x, create_graph=False)
+        lai.value_and_input_gradient(net().requires_grad_(False), x.clone().requires_grad_())  # an encoder may train
+        lai.value_and_input_gradient(lambda x: x.sum(1), x)
+        with torch.no_grad():
+            lai.value_and_input_gradient(net().requires_grad_(False), x)
 
 
 def test_no_warning_in_ordinary_use() -> None:

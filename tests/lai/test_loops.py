@@ -1,6 +1,7 @@
 """Slopes in other people's loops: wrapped, compiled, in half precision, with several inputs; right, or refused with the way out."""
 
 import copy
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -250,6 +251,32 @@ def test_fit_refuses_it_before_the_pretraining(make: Callable, way_out: str) -> 
         checks.refused(ValueError, "model: no parameter receives a gradient", lai.fit, m, sample(), **settings)
     else:
         lai.fit(m, sample(), **settings)  # plain training needs no slope
+
+
+@pytest.mark.parametrize("make", [Attention, lambda: Once(Square), lambda: Once(Cut)])
+def test_what_is_compiled_or_swept_is_searched_before_it_is_trained(make: Callable) -> None:
+    """Compiled, the last one would be silently wrong."""
+    m, (x, y) = make(), sample()
+    late: dict[str, Any] = {"epochs": 4, "batch_size": 8, "seed": 0}
+    compiled = torch.compile(lai.WithSlopes(m), backend="aot_eager")
+    refused = functools.partial(checks.refused, RuntimeError, "the slopes cannot be trained on: .*")
+    with checks.untouched(m):
+        schedule = lai.LaiSchedule(0.5, pretrain_epochs=3)
+        refused(lai.fit, compiled, (x, y), criterion=lai.LaiLoss(0.1), schedule=schedule, lr=0.01, device="cpu", **late)
+        refused(lai.choose_lam, m, (x, y), (x, y), max_error=0.1, lr=0.01, device="cpu", **late)
+
+
+def test_fused_attention_inside_a_transform_is_refused_at_the_slope() -> None:
+    m, (x, _) = Attention(), sample()
+
+    def loss(weights: dict[str, Tensor]) -> Tensor:
+        return lai.value_and_input_gradient(lambda z: functional_call(m, weights, (z,)), x)[1].sum()
+
+    checks.refused(
+        RuntimeError, "the slopes cannot be trained on: .*sdpa_kernel", grad(loss), dict(m.named_parameters())
+    )
+    with sdpa_kernel(SDPBackend.MATH):
+        assert all(torch.isfinite(g).all() for g in grad(loss)(dict(m.named_parameters())).values())
 
 
 def test_the_ways_out_are_ways_out() -> None:

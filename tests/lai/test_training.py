@@ -235,6 +235,45 @@ def test_what_would_fail_late_fails_before_training(criterion: object, change: d
         checks.refused(ValueError, message, lai.fit, m, wave(), **settings | change)
 
 
+def test_evaluation_and_weights_are_rehearsed_too() -> None:
+    class OtherShape(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.inner(x) if self.training else self.inner(x)[:, None]
+
+    class Unweighted(lai.LaiLoss):
+        def forward(self, input: Tensor, target: Tensor, grad: Tensor) -> Tensor:
+            return super().forward(input, target, grad)
+
+    late = {"schedule": lai.LaiSchedule(0.5, pretrain_epochs=3), "epochs": 4, "val": wave(20, 1), **OPTIONS}
+    m: nn.Module = OtherShape()
+    with checks.untouched(m):
+        checks.refused(ValueError, r"val: the model returns shape \(N, \*\(1,\)\)", lai.fit, m, wave(), **late)
+    m = model()
+    with checks.untouched(m), pytest.raises(TypeError, match="positional arguments"):
+        lai.fit(m, wave(), criterion=Unweighted(0.1), weight=torch.ones(200), **late)
+
+
+def test_a_batch_without_weight_moves_nothing() -> None:
+    x, y = wave(64)
+    weight = torch.zeros(64)
+    weight[torch.from_numpy(np.random.default_rng([0, 0]).permutation(64))[:1]] = 1.0  # whichever batch it is in
+    m = model()
+    history = lai.fit(m, (x, y), criterion=lai.LaiLoss(0.1), weight=weight, epochs=1, **OPTIONS)
+    assert math.isfinite(history["loss"][0]) and torch.isfinite(weights(m)).all()
+
+
+def test_classes_are_refused_with_the_way_out() -> None:
+    m = nn.Linear(2, 4)
+    base = lambda logits, labels: nn.functional.cross_entropy(logits, labels, reduction="none")  # noqa: E731
+    settings = {"criterion": lai.LaiLoss(0.1, base=base), "epochs": 1, **OPTIONS}
+    message = r"train: .*returns shape \(N, \*\(4,\)\) and y is \(N, \*\(\)\).*classes"
+    checks.refused(ValueError, message, lai.fit, m, (wave(8)[0], torch.arange(8) % 4), **settings)
+
+
 def test_an_optimizer_of_another_model_is_refused() -> None:
     m = model()
     adam = torch.optim.Adam(m.parameters())
@@ -314,13 +353,15 @@ def test_lbfgs_and_a_scheduler_that_looks_at_the_loss() -> None:
 def test_a_call_after_every_epoch_may_end_the_training() -> None:
     m, seen = model(), []
 
-    def each_epoch(epoch: int) -> bool:
-        seen.append(epoch)
+    def each_epoch(row: dict[str, float]) -> bool:
+        seen.append(row)
         m.eval()  # must not last
-        return epoch == 4
+        return row["epoch"] == 4
 
-    history = lai.fit(m, wave(), epochs=10, first_epoch=2, each_epoch=each_epoch, **OPTIONS)
-    assert seen == history["epoch"] == [2, 3, 4] and m.training
+    val = wave(20, 1)
+    history = lai.fit(m, wave(), val=val, epochs=10, first_epoch=2, each_epoch=each_epoch, **OPTIONS)
+    assert history["epoch"] == [2, 3, 4] and m.training and list(history)[-1] == "val_rmse"
+    assert {name: [row[name] for row in seen] for name in seen[0]} == history
     same = model()
     lai.fit(same, wave(), epochs=3, first_epoch=2, **OPTIONS)
     checks.same(m, same)
