@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from evidence.ledger.stats import bootstrap_mean, paired
+from evidence.ledger.tables import column
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def compact_table(table: pd.DataFrame, paper: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
+def compact_table(
+    table: pd.DataFrame, paper: Mapping[str, tuple[float, float]], *, evaluation: str = "averaged"
+) -> pd.DataFrame:
     """Error, variance and slope of every loss in every protocol.
 
     Parameters
@@ -20,6 +23,8 @@ def compact_table(table: pd.DataFrame, paper: Mapping[str, tuple[float, float]])
         Saved results of an experiment, a row for each protocol, arm and seed.
     paper : mapping
         Name of an arm to the (RMSE, variance) that the paper prints, see :func:`evidence.ledger.tables.by_arm`.
+    evaluation : "averaged" or "last step"
+        See :data:`evidence.ledger.tables.EVALUATIONS`.
 
     Returns
     -------
@@ -41,6 +46,7 @@ def compact_table(table: pd.DataFrame, paper: Mapping[str, tuple[float, float]])
         for arm in map(str, dict.fromkeys(runs["arm"])):
             row = rows[str(protocol), arm] = {}
             for i, (name, metric) in enumerate({"RMSE": "rmse", "variance": "variance", "slope": "rms_k"}.items()):
+                metric = column(metric, evaluation)
                 mse = control[metric].to_numpy()
                 if arm == "MSE":
                     row[name] = f"{mse.mean():.3f} ± {mse.std(ddof=1):.3f}"

@@ -295,7 +295,7 @@ def verdict_lines(notebook: Path) -> list[VerdictLine]:
 
 def judge(claim: Claim, sources: Sources) -> Judgement:
     """The verdict that the evidence gives, what it rests on in words, the number of seeds where a table says it, and the views
-    that it has if it is of one piece.
+    if each piece has some.
 
     Raises
     ------
@@ -305,7 +305,8 @@ def judge(claim: Claim, sources: Sources) -> Judgement:
     judgements = [_judge(claim, one, sources) for one in claim.evidence]
     seeds = next((one.seeds for one in judgements if one.seeds is not None), None)
     numbers = " ".join(one.numbers for one in judgements if one.numbers)
-    views = judgements[0].views if len(judgements) == 1 else ""
+    where = [one.views for one in judgements]
+    views = "; ".join(where) if all(where) else ""
     return Judgement(combine(one.verdict for one in judgements), numbers, seeds, views)
 
 

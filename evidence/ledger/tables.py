@@ -12,7 +12,7 @@ import pandas as pd
 from evidence.runs.arms import arm_name
 from lai.factor import check_choice
 
-from .stats import bootstrap_mean, judge_steps, paired
+from .stats import bootstrap_mean, paired
 
 ADHERES = 0.005
 """How near to MSE's RMSE an arm must be to "adhere" to it, as a share of that RMSE. Our choice: a little less than
@@ -224,60 +224,6 @@ def along_envelope(means: np.ndarray, feature: int, budgets: Sequence[float] | n
     )
 
 
-def smoothness_verdicts(table: pd.DataFrame, protocol: str, *, evaluation: str = "averaged") -> dict[str, str]:
-    """``SMOOTHNESS_CLAIMS`` judged on one protocol's runs.
-
-    - v2-loss-rises: from each λ to the next smaller one, paired by seed;
-    - v2-var-falls: likewise;
-    - v2-adheres: the interval of the paired difference in RMSE between λ = 0.1 (the largest λ, if that was not run)
-      and MSE lies within ``ADHERES`` of MSE's; "not tested" if λ is not shown to lower the slopes, as a small gap then says nothing;
-    - slopes-fall: as v2-var-falls, for ``rms_k``.
-
-    Returns
-    -------
-    dict from claim to "holds", "fails", "not shown" (the seeds do not settle it) or "not tested" (no two λ, or for
-    v2-adheres none that acts)
-
-    Source: paper, version 2, section 6.1; the rules are in :func:`evidence.ledger.stats.judge_steps`.
-
-    Examples
-    --------
-    >>> lam, seed = [np.nan, np.nan, 0.1, 0.1], [0, 1, 0, 1]
-    >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "lam": lam, "seed": seed})
-    >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.7], variance=1.0, rms_k=[1.0, 1.0, 0.9, 0.9])
-    >>> smoothness_verdicts(runs, "sound")
-    {'v2-loss-rises': 'not tested', 'v2-var-falls': 'not tested', 'v2-adheres': 'fails', 'slopes-fall': 'not tested'}
-    """
-    runs = runs_of(table, protocol)
-    lams = sorted((v for v in runs["lam"].unique() if not math.isnan(v)), reverse=True)
-    if not lams:
-        return dict.fromkeys(SMOOTHNESS_CLAIMS, "not tested")
-    steps = list(zip(lams[1:], lams, strict=False))
-
-    def verdict(metric: str, sign: int) -> str:
-        changes = [paired(runs, metric, arm_name(low), arm_name(high)) for low, high in steps]
-        return judge_steps(changes, sign) if changes else "not tested"
-
-    error, variance = _columns(evaluation)
-    near = 0.1 if 0.1 in lams else lams[0]
-    gap = bootstrap_mean(paired(runs, error, arm_name(near), "MSE"))
-    room = ADHERES * runs.loc[runs["arm"] == "MSE", error].mean()
-    if runs["seed"].nunique() < 2:
-        adheres = "not shown"
-    elif bootstrap_mean(paired(runs, column("rms_k", evaluation), arm_name(near), "MSE")).high >= 0:
-        adheres = "not tested"
-    elif -room <= gap.low and gap.high <= room:
-        adheres = "holds"
-    else:
-        adheres = "fails" if gap.low > room or gap.high < -room else "not shown"
-    return {
-        "v2-loss-rises": verdict(error, +1),
-        "v2-var-falls": verdict(variance, -1),
-        "v2-adheres": adheres,
-        "slopes-fall": verdict(column("rms_k", evaluation), -1),
-    }
-
-
 def lam_with_effect(table: pd.DataFrame, protocol: str, variance_ratio: float) -> float:
     """The λ at which an arm's variance is a given share of MSE's, read off between the λ that were run.
 
@@ -343,11 +289,6 @@ def shrunken_rmse(
         raise ValueError(f"variance = {variance!r}, c = {c!r}: must be 0 or more")
     out = np.sqrt(np.square(rmse) + np.square(1 - share) * spread + 2 * (1 - share) * np.asarray(covariance))
     return out if out.ndim else float(out)
-
-
-def _columns(evaluation: str) -> tuple[str, str]:
-    check_choice("evaluation", evaluation, tuple(EVALUATIONS))
-    return EVALUATIONS[evaluation]
 
 
 def runs_of(table: pd.DataFrame, protocol: str) -> pd.DataFrame:

@@ -255,17 +255,23 @@ def over_views(table: pd.DataFrame, judge: Judge, protocol: str = "") -> Judgeme
     return together(parts_of(table, judge, protocol), int(table["seed"].nunique()))
 
 
-def at_bounds(judge: Callable[[float], Judgement], bound: float, about: str) -> Judgement:
-    """The judgement at a bound that we chose, and in its numbers what it would be at half and at twice the bound.
+def at_bounds(judge: Callable[..., Judgement], *bounds: tuple[float, str]) -> Judgement:
+    """The judgement at bounds that we chose, each with a word for what it is on, and in its numbers what it would be at half and
+    at twice each of them, the others being as they are.
 
-    >>> at_bounds(lambda bound: Judgement("holds" if bound > 0.01 else "fails", "RMSE +1.0 %."), 0.02, "RMSE").numbers
+    >>> at_bounds(lambda bound: Judgement("holds" if bound > 0.01 else "fails", "RMSE +1.0 %."), (0.02, "RMSE")).numbers
     'RMSE +1.0 %. With another bound on the RMSE than 2 %: at 1 % fails, at 4 % holds.'
     """
-    found = judge(bound)
-    others = ", ".join(f"at {100 * other:g} % {judge(other).verdict}" for other in (bound / 2, 2 * bound))
-    return found._replace(
-        numbers=f"{found.numbers} With another bound on the {about} than {100 * bound:g} %: {others}."
-    )
+    chosen = [bound for bound, _ in bounds]
+    found = judge(*chosen)
+    numbers = found.numbers
+    for i, (bound, about) in enumerate(bounds):
+        others = ", ".join(
+            f"at {100 * other:g} % {judge(*chosen[:i], other, *chosen[i + 1 :]).verdict}"
+            for other in (bound / 2, 2 * bound)
+        )
+        numbers += f" With another bound on the {about} than {100 * bound:g} %: {others}."
+    return found._replace(numbers=numbers)
 
 
 class Version(NamedTuple):

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from evidence.ledger.paper import V2_SENSITIVITY, V2_SMOOTHNESS
+from evidence.ledger.queries.printed import judge_figure
 from evidence.ledger.stats import judge_steps, paired
+from evidence.ledger.views import all_of
 
 READOUTS = {"exact": ("rmse", "variance"), "running": ("rmse_running", "variance_running")}
 """Which statistics BatchNorm has when the search reads a network out, and the columns that hold the results."""
@@ -181,11 +183,31 @@ def chosen_of(first: pd.DataFrame, fresh: pd.DataFrame) -> str:
     return str(both_readouts(fresh, ruler=both_rulers(first)).index[0])
 
 
-def within_spread(runs: pd.DataFrame, target: tuple[float, float], *, readout: str = "exact") -> bool:
-    """Whether the printed pair lies within two standard deviations over seeds of the mean, in both numbers."""
-    values = runs[list(READOUTS[readout])]
-    off = (values.mean() - np.asarray(target)).abs()
-    return bool((off <= 2 * values.std()).all())
+def judge_row(runs: pd.DataFrame, target: tuple[float, float], *, tests: int = 1) -> str:
+    """Whether a printed error and variance are ones that a run of a recipe may give, under both evaluations.
+
+    Each is judged as the ledger judges printed figures (:func:`evidence.ledger.queries.printed.judge_figure`), so that a recipe
+    does not pass by being erratic: the span is that of version 2's four columns.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        Seeds of one recipe.
+    target : (float, float)
+        RMSE and variance.
+    tests : int
+        Figures that are judged together, for "fails".
+
+    Returns
+    -------
+    "holds", "fails" or "not shown"
+    """
+    spans = [max(row) - min(row) for row in zip(*V2_SMOOTHNESS.values(), strict=True)]
+    return all_of(
+        judge_figure(printed, runs[column], span, tests)
+        for columns in READOUTS.values()
+        for column, printed, span in zip(columns, target, spans, strict=True)
+    )
 
 
 def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "exact") -> dict[str, str]:

@@ -101,6 +101,7 @@ MUTANTS: dict[str, Any] = {
     "verdict-second": [("second-order: fails", reversed_networks)],
     "verdict-excess": [
         ("excess: fails", lambda n: {"excess": -n["excess"].abs()}),
+        ("excess: holds", lambda n: {"excess": n["excess"].abs() + 1}),
         ("excess: not shown", lambda n: {"excess": n["excess"] * torch.tensor([[1.0], [-1.0]]).repeat(3, 1)}),
     ],
 }

@@ -3,6 +3,7 @@
 Networks are trained for an epoch here; the committed page has the sizes of its parameters cell. Nothing is asserted about time.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,19 @@ def test_verdicts_of_made_up_tables(tmp_path: Path) -> None:
         )
 
     assert judged(tmp_path, published_only) == ["holds under conditions", "fails"]
+
+
+def test_the_table_of_pairs_and_the_query_say_the_same_numbers() -> None:
+    """Both compare seed by seed."""
+    names = small(CHAPTER, "3").names
+    told = names["judged"].numbers
+    for row in names["pairs"].itertuples(index=False):
+        if row[2] != 1e-3:
+            continue
+        part = re.search(rf"{row[0].capitalize()}, {row[1]}: ([a-z ]+) \(RMSE (.*?); variance (.*?)\)\.", told)
+        assert part is not None and part[1] == row[6]
+        for shown, said in zip(row[4:6], (part[2], part[3]), strict=True):
+            assert re.findall(r"[-+][\d.]+", shown) == re.findall(r"[-+][\d.]+", said)
 
 
 def test_the_cost_verdict_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from evidence.ledger.paper import V2_SENSITIVITY, V2_SMOOTHNESS
 from evidence.runs.arms import Arm
 from evidence.runs.store import CellStore
 from evidence.search.recipes import NORMS, PAPER_LIST, RECIPES, SAMPLINGS, SCALES, VARIANTS, Recipe, Variant
-from evidence.search.reports import lai_steps, pattern, rank_recipes, rank_variants, rulers, within_spread
+from evidence.search.reports import READOUTS, judge_row, lai_steps, pattern, rank_recipes, rank_variants, rulers
 from evidence.search.run import search_lai, search_mse
 from evidence.search.training import Training, network
 from lai.schedule import LaiSchedule
@@ -369,11 +369,22 @@ def test_ranking() -> None:
         rank_recipes(table, epoch=3)
 
 
-def test_within_spread() -> None:
-    runs = pd.DataFrame({"rmse": [1.0, 1.2], "variance": [2.0, 2.2]})
-    sd = 0.1 * math.sqrt(2)
-    assert within_spread(runs, (1.1 + 1.9 * sd, 2.1)) and not within_spread(runs, (1.1 + 2.1 * sd, 2.1))
-    assert not within_spread(runs, (1.1, 2.1 - 2.1 * sd))
+@pytest.mark.parametrize(
+    ("spread", "off", "word"), [(0.001, 0, "holds"), (0.05, 0, "not shown"), (0.001, 0.02, "fails")]
+)
+@pytest.mark.parametrize("column", ["rmse", "variance", "rmse_running", "variance_running"])
+def test_a_printed_row_is_judged_by_every_figure_and_not_passed_by_noise(
+    spread: float, off: float, word: str, column: str
+) -> None:
+    """The range of the printed errors is 0.026, and that of the variances 0.11."""
+    wave = np.array([-1, -0.5, 0, 0.5, 1])
+    target = V2_SMOOTHNESS[None]
+    runs = pd.DataFrame(
+        {name: value + 0.001 * wave for pair in READOUTS.values() for name, value in zip(pair, target, strict=True)}
+    )
+    assert judge_row(runs, target) == "holds"
+    runs[column] += (spread - 0.001) * wave + off
+    assert judge_row(runs, target, tests=20) == word
 
 
 def test_pattern_of_the_papers_own_rows() -> None:

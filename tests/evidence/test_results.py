@@ -15,8 +15,9 @@ from evidence.data import KAGGLE_SHA256
 from evidence.ledger.one_row import With, Without, effects
 from evidence.ledger.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES, Results
+from evidence.ledger.queries.smoothness import smoothness_verdicts
 from evidence.ledger.stats import bootstrap_mean, paired
-from evidence.ledger.tables import EVALUATIONS, column, lam_with_effect, smoothness_verdicts
+from evidence.ledger.tables import EVALUATIONS, column, lam_with_effect
 from evidence.runs.slopes import by_slope
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
@@ -133,6 +134,19 @@ def test_labels_of_the_trade_off_cover_no_mean_no_legend_and_not_each_other(
     assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
     assert not any(box.contains(x, y) for box in boxes for x, y in np.concatenate(marks))
     assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+
+
+def test_the_compact_table_has_both_evaluations(table: pd.DataFrame) -> None:
+    """One figure of each kind by arithmetic."""
+    runs = table[table["protocol"] == "corrected"].set_index("seed")
+    mse, arm = (runs[runs["arm"] == name] for name in ("MSE", "λ = 0.01"))
+    for evaluation, end in (("averaged", ""), ("last step", "_last")):
+        shown = figures.compact_table(table, {}, evaluation=evaluation).loc["corrected"]
+        assert shown.loc["MSE", "RMSE"].startswith(f"{mse['rmse' + end].mean():.3f} ± ")
+        change = 100 * (arm["rms_k" + end] / mse["rms_k" + end] - 1).mean()
+        assert shown.loc["λ = 0.01", "slope"].startswith(f"{change:+.1f} % (")
+    with pytest.raises(ValueError, match="evaluation = 'best'"):
+        figures.compact_table(table, {}, evaluation="best")
 
 
 def test_what_the_page_says_of_one_row() -> None:

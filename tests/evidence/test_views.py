@@ -113,10 +113,22 @@ def test_the_lams_of_a_view_are_those_of_the_alpha_that_is_asked_for() -> None:
 def test_what_other_bounds_would_give_is_told() -> None:
     """The bound itself decides; half and twice the bound are told, whether they differ or not."""
     said = at_bounds(
-        lambda bound: Judgement("holds" if bound > 0.03 else "fails", f"{bound}.", 10, "here"), 0.04, "RMSE"
+        lambda bound: Judgement("holds" if bound > 0.03 else "fails", f"{bound}.", 10, "here"), (0.04, "RMSE")
     )
     assert (said.verdict, said.seeds, said.views) == ("holds", 10, "here")
     assert said.numbers == "0.04. With another bound on the RMSE than 4 %: at 2 % fails, at 8 % holds."
+
+
+def test_of_several_bounds_one_is_moved_at_a_time() -> None:
+    def judge(one: float, two: float) -> Judgement:
+        return Judgement("holds" if one > 0.03 and two < 0.15 else "fails", "said.")
+
+    said = at_bounds(judge, (0.04, "RMSE"), (0.1, "slope"))
+    assert (said.verdict, said.numbers) == (
+        "holds",
+        "said. With another bound on the RMSE than 4 %: at 2 % fails, at 8 % holds. "
+        "With another bound on the slope than 10 %: at 5 % holds, at 20 % fails.",
+    )
 
 
 def test_some_and_where() -> None:

@@ -161,7 +161,7 @@ def iterative(results: Results) -> Judgement:
             real = [*roots[np.isreal(roots)].real, lam**0.5, -(lam**0.5), 0.0]
             best = float(loss(torch.tensor(real, dtype=torch.float64)).min())
             found.append(best <= float(loss(k).min()) * (1 + 1e-9))
-    word = "holds under conditions" if any(found) else "holds"
+    word = "fails as stated" if any(found) else "holds"
     return Judgement(
         word,
         f"With squared errors the minimum for a line is among two boundaries and the roots of two polynomials, in {sum(found)} of "

@@ -70,15 +70,15 @@ def noise_list(results: Results) -> Judgement:
     Other lists have no say, as it is this one that is claimed; those that do as much at that cost are named.
     """
 
-    def judge(bound: float) -> Judgement:
+    def judge(bound: float, least: float) -> Judgement:
         def part(view: View) -> tuple[str, str]:
             cut, cost = view.share("s_8", LIST), view.share("rmse", LIST)
-            word = all_of([below(cut, -0.2), below(cost, bound)])
+            word = all_of([below(cut, -least), below(cost, bound)])
             return word, f"X₈ {interval_text(cut)}; RMSE {interval_text(cost)}"
 
         return over_views(results.table("sensitivity"), part)
 
-    judgement = at_bounds(judge, STABLE, "RMSE")
+    judgement = at_bounds(judge, (STABLE, "RMSE"), (0.2, "fall for X₈"))
     return judgement._replace(numbers=f"{judgement.numbers} {_tuned_lists(results)}")
 
 
@@ -118,7 +118,7 @@ def noise_spill(results: Results) -> Judgement:
 
         return over_views(results.table("sensitivity"), part)
 
-    return at_bounds(judge, 0.05, "change")
+    return at_bounds(judge, (0.05, "change"))
 
 
 def _best_list(
@@ -126,21 +126,21 @@ def _best_list(
 ) -> Judgement:
     """Whether one of the lists cuts X₈'s sensitivity by a tenth or more at a cost within a bound."""
 
-    def judge(bound: float) -> Judgement:
+    def judge(bound: float, least: float) -> Judgement:
         def part(view: View) -> tuple[str, str]:
             arms = view.lists()
             if not arms:
                 raise MissingResults("the table has no list of λ")
             n = len(arms) * view.beside
             asked = [
-                (partial(cost, view, arm, n, bound), partial(below, view.share("s_8", arm), -0.1, n)) for arm in arms
+                (partial(cost, view, arm, n, bound), partial(below, view.share("s_8", arm), -least, n)) for arm in arms
             ]
             words = [all_of(ask() for ask in both) for both in asked]
             return any_of(words), f"{words.count('holds')} of {len(arms)} lists"
 
         return over_views(results.table("lists"), part)
 
-    return at_bounds(judge, bound, about)
+    return at_bounds(judge, (bound, about), (0.1, "fall for X₈"))
 
 
 @query
@@ -211,7 +211,7 @@ def list_others(results: Results) -> Judgement:
 
         return over_views(_together(results, "sensitivity", "lists"), part)
 
-    return at_bounds(judge, STABLE, "RMSE")
+    return at_bounds(judge, (STABLE, "RMSE"))
 
 
 @query
