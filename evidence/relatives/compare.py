@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +31,20 @@ PAIRS = {
 MEASURES = {
     "error at 80 % of MSE's slope": ("at_80", "rmse"),
     "error at 60 %": ("at_60", "rmse"),
+    "error at 40 %": ("at_40", "rmse"),
+    "slope at equal error": ("budget_slope", "slope"),
     "least error": ("rmse", None),
     "least error under noise": ("least_noisy", None),
     "least error under shifts": ("least_shifted", None),
 }
 """What is compared in every pair: a column, and MSE's column that is 100 %, if it is another."""
+
+CLOSEST = {
+    "the penalty against noise": ("slope penalty", "input noise", UNITS[0]),
+    "Lai loss against noise": ("Lai", "input noise", UNITS[0]),
+    "differences against the penalty": ("finite differences", "slope penalty", UNITS[0]),
+}
+"""The methods of the best ranks at 60 % of MSE's slope, and Lai loss beside one of them."""
 
 LEAST_SEEDS = 8
 """Of ten, that must reach a slope for a comparison at it."""
@@ -118,30 +128,60 @@ def _of(table: pd.DataFrame, variant: Variant, measure: str) -> pd.Series:
     return table[(table["method"] == method) & (table["units"] == units)].set_index("seed")[measure]
 
 
-def against_penalty(table: pd.DataFrame) -> pd.DataFrame:
-    """Lai loss against the slope penalty: a row for each of ``PAIRS``, of ``MEASURES`` and each task, corrected for all of them.
+def in_pairs(
+    table: pd.DataFrame,
+    pairs: Mapping[str, tuple[str, str, str]] = PAIRS,
+    measures: Mapping[str, tuple[str, str | None]] = MEASURES,
+) -> pd.DataFrame:
+    """Two methods in the same units: a row for each pair, measure and task, corrected for all of them.
 
-    In raw units, for the tasks that have them, the slope that is held equal is in raw units too.
+    In raw units, for the tasks that have them, the slope that is held equal is in raw units too. The error at 40 % has no such
+    column, and no rows there.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`evidence.relatives.choices.choices`.
+    pairs : dict
+        From labels to (method, other method, units).
+    measures : dict
+        As ``MEASURES``.
 
     Returns
     -------
     DataFrame
-        ``pair``, ``measure``, ``task`` and the columns of :func:`differences`; ``word`` is said of Lai loss.
+        ``pair``, ``measure``, ``task`` and the columns of :func:`differences`; ``word`` is said of the first method.
     """
-    comparisons = len(PAIRS) * len(MEASURES) * table["task"].nunique()
+    comparisons = len(pairs) * len(measures) * table["task"].nunique()
     found = []
-    for pair, (one, other, units) in PAIRS.items():
+    for pair, (one, other, units) in pairs.items():
         own = table[table["task"].isin(table.loc[table["units"] == units, "task"])]
-        for name, (column, to) in MEASURES.items():
+        for name, (column, to) in measures.items():
             measure = column.replace("at_", "raw_") if units == "raw" else column
-            rows = differences(own, measure, (one, units), (other, units), comparisons=comparisons, to=to)
-            found.append(rows.rename_axis("task").reset_index().assign(pair=pair, measure=name))
+            if measure in own:
+                rows = differences(own, measure, (one, units), (other, units), comparisons=comparisons, to=to)
+                found.append(rows.rename_axis("task").reset_index().assign(pair=pair, measure=name))
     return pd.concat(found, ignore_index=True)
+
+
+def closest(table: pd.DataFrame) -> pd.DataFrame:
+    """:func:`in_pairs` of ``CLOSEST`` at 60 % of MSE's slope."""
+    return in_pairs(table, CLOSEST, {"error at 60 %": MEASURES["error at 60 %"]})
+
+
+def tally(words: pd.Series) -> dict[str, int]:
+    """How often a method was better, was worse, and could be compared.
+
+    Examples
+    --------
+    >>> tally(pd.Series(["worse", "not shown", "worse", "not reached"]))
+    {'better': 0, 'worse': 2, 'compared': 3}
+    """
+    return {
+        "better": int((words == "better").sum()),
+        "worse": int((words == "worse").sum()),
+        "compared": int((words != "not reached").sum()),
+    }
 
 
 def standardised(changes: pd.DataFrame) -> pd.DataFrame:

@@ -102,7 +102,7 @@ def mse(b: Batch) -> Tensor:
 
 
 def weight_decay(b: Batch) -> Tensor:
-    """e² + μ‖W‖²/2 over the matrices of the layers."""
+    """e² + β‖W‖²/2 over the matrices of the layers."""
     return mse(b) + b.strength / 2 * sum(w.square().sum((1, 2)) for w in b.net.weights)
 
 
@@ -118,20 +118,20 @@ def input_noise(b: Batch) -> Tensor:
 
 
 def slope_penalty(b: Batch) -> Tensor:
-    """e² + μ‖k‖²."""
+    """e² + β‖k‖²."""
     output, k = b.output_and_k()
     return (b.error(output) + b.strength[:, None] * k.square().sum(2)).mean(1)
 
 
 def double_backpropagation(b: Batch) -> Tensor:
-    """e² + μ‖∂e²/∂x‖², and ∂e²/∂x = 2 e k."""
+    """e² + β‖∂e²/∂x‖², and ∂e²/∂x = 2 e k."""
     output, k = b.output_and_k()
     error = b.error(output)
     return (error + b.strength[:, None] * 4 * error * k.square().sum(2)).mean(1)
 
 
 def finite_differences(b: Batch, step: float = 0.01) -> Tensor:
-    """e² + μ‖k‖², the norm as the difference quotient along k, so that no second derivative is needed."""
+    """e² + β‖k‖², the norm as the difference quotient along k, so that no second derivative is needed."""
     output = b.net(b.x)
     (k,) = torch.autograd.grad(output.sum(), b.x, retain_graph=True)
     k = k * b.units[:, None, :]
@@ -141,7 +141,7 @@ def finite_differences(b: Batch, step: float = 0.01) -> Tensor:
 
 
 def curvature(b: Batch) -> Tensor:
-    """e² + μ‖H‖², by one random vector of signs; both of its indices in the units that count."""
+    """e² + β‖H‖², by one random vector of signs; both of its indices in the units that count."""
     output, k = b.output_and_k()
     signs = torch.randint(0, 2, k.shape) * 2.0 - 1
     (row,) = torch.autograd.grad((k * signs).sum(), b.x, create_graph=True)
@@ -159,7 +159,7 @@ def lipschitz_output(net: Networks, x: Tensor, strength: Tensor, units: Tensor) 
 
 
 def sobolev(b: Batch) -> Tensor:
-    """e² + μ‖k - true slope‖²."""
+    """e² + β‖k - true slope‖²."""
     assert b.slope is not None
     output, k = b.output_and_k()
     return (b.error(output) + b.strength[:, None] * (k - b.slope * b.units[:, None, :]).square().sum(2)).mean(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import itertools
 import math
 from pathlib import Path
@@ -21,7 +22,7 @@ from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives import methods as m
 from evidence.relatives import study as s
 from evidence.relatives.choices import choices, error_at, fronts
-from evidence.relatives.compare import MEASURES, PAIRS, against_penalty, differences, relative, saved
+from evidence.relatives.compare import MEASURES, PAIRS, closest, differences, in_pairs, relative, saved, tally
 from evidence.relatives.networks import CentredNetworks, LipschitzNetworks, Networks
 from evidence.relatives.tasks import FEW_ROWS, _teacher, closed_loop
 from evidence.runs.store import CellStore
@@ -342,29 +343,62 @@ def test_differences_are_paired_and_corrected() -> None:
 
 
 def test_pairs_share_units_and_batches_and_are_corrected_together() -> None:
-    """One task in raw units where Lai is better at a raw slope only, and one without raw units."""
-    columns = ["rmse", "least_noisy", "least_shifted", "at_80", "at_60", "raw_80", "raw_60"]
+    """One task in raw units where Lai is better at a raw slope only and needs more slope, and one without raw units."""
+    columns = ["rmse", "slope", "budget_slope", "least_noisy", "least_shifted", *("at_80", "at_60", "at_40"), "raw_80"]
     rows = []
     methods = {method for one, other, _ in PAIRS.values() for method in (one, other)}
     for task, units in (("with raw", ("standardised", "raw")), ("without", ("standardised",))):
         for seed in range(10):
-            rows.append(
-                {"task": task, "method": "MSE", "units": "standardised", "seed": seed, **dict.fromkeys(columns, 1.0)}
-            )
+            of_mse = dict.fromkeys([*columns, "raw_60"], 1.0) | {"slope": 4.0}
+            rows.append({"task": task, "method": "MSE", "units": "standardised", "seed": seed, **of_mse})
             for method, unit in itertools.product(methods, units):
-                value = dict.fromkeys(columns, 2.0 + 0.001 * seed)
+                value = dict.fromkeys([*columns, "raw_60"], 2.0 + 0.001 * seed)
                 if method == "Lai" and unit == "raw":
                     value["raw_60"] -= 1.0 + 0.001 * (seed % 3)
+                    value["budget_slope"] += 0.5 + 0.001 * (seed % 3)
                 rows.append({"task": task, "method": method, "units": unit, "seed": seed, **value})
-    found = against_penalty(pd.DataFrame(rows))
-    assert len(found) == len(MEASURES) * 3 * (
-        2 + 1
-    )  # both tasks in standardised units, one in raw ones, none in free ones
-    better = found[found["word"] == "better"]
-    assert better[["pair", "measure", "task"]].values.tolist() == [["α = 1, raw units", "error at 60 %", "with raw"]]
-    gap = -(1.0 + 0.001 * (np.arange(10) % 3))
-    _, high = stats.t.interval(1 - 0.05 / (len(PAIRS) * len(MEASURES) * 2), 9, gap.mean(), stats.sem(gap))
-    assert better["high"].item() == pytest.approx(high)
+    found = in_pairs(pd.DataFrame(rows))
+    # Both tasks in standardised units; one in raw ones, where nothing is known at 40 %; none in free ones.
+    assert len(found) == 3 * (2 * len(MEASURES) + len(MEASURES) - 1)
+    shown = found[found["word"] != "not shown"].set_index(["pair", "measure", "task"])
+    better = shown.loc["α = 1, raw units", "error at 60 %", "with raw"]
+    worse = shown.loc["α = 1, raw units", "slope at equal error", "with raw"]
+    assert (better["word"], worse["word"], len(shown)) == ("better", "worse", 2)
+    n = len(PAIRS) * len(MEASURES) * 2
+    for row, gap in (
+        (better, -(1.0 + 0.001 * (np.arange(10) % 3))),
+        (worse, (0.5 + 0.001 * (np.arange(10) % 3)) / 4),  # in shares of MSE's slope
+    ):
+        interval = stats.t.interval(1 - 0.05 / n, 9, gap.mean(), stats.sem(gap))
+        np.testing.assert_allclose(row[["low", "high"]].astype(float), interval)
+
+
+def test_the_closest_methods_are_corrected_for_three_pairs() -> None:
+    rng = np.random.default_rng(1)
+    means = {"MSE": 1.0, "slope penalty": 1.1, "finite differences": 1.1, "input noise": 1.2, "Lai": 1.3}
+    rows = [
+        {"task": "t", "method": name, "units": "standardised", "seed": seed, "rmse": 1.0, "at_60": mean + noise}
+        for name, mean in means.items()
+        for seed, noise in enumerate(rng.normal(0, 0.01, size=10))
+    ]
+    table = pd.DataFrame(rows)
+    found = closest(table).set_index("pair")
+    assert found["word"].tolist() == ["better", "worse", "not shown"]
+    wide = table.pivot(index="seed", columns="method", values="at_60")
+    gap = wide["Lai"] - wide["input noise"]
+    low, _ = stats.t.interval(1 - 0.05 / 3, 9, gap.mean(), stats.sem(gap))
+    assert found.loc["Lai loss against noise", "low"] == pytest.approx(low)
+    assert tally(found["word"]) == {"better": 1, "worse": 1, "compared": 3}
+
+
+def test_the_protocols_own_text_is_older_than_the_results() -> None:
+    """What was committed before any result (9bae62f); what was added since stands under Departures."""
+    text = (ROOT / "book" / "relatives_protocol.md").read_text(encoding="utf-8")
+    own = text.partition("## Departures")[0]
+    assert hashlib.sha256(own.encode()).hexdigest() == PROTOCOL
+
+
+PROTOCOL = "2272cc58679a055d8c61a531e53ca9de6726ebe49a1f254aa6ac9ae76fc0c12f"
 
 
 @pytest.mark.parametrize(

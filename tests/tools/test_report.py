@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from evidence.ledger.paper import V2_SMOOTHNESS
 from evidence.runs.protocols import PROTOCOLS
@@ -105,6 +106,47 @@ def test_where_to_begin_is_the_best_strength_within_the_slope() -> None:
     assert report._begin(trials, "Lai, α = 1 %", least) == "λ = 0.065 (0.03 to 0.1), α = 1 %"
     flatter = least._replace(measure="at_60", to="rmse")
     assert report._begin(trials, "Lai, α = 1 %", flatter) == "λ = 0.02 (0.01 to 0.03), α = 1 %"
+
+
+def test_advice_counts_what_a_t_test_finds() -> None:
+    """Lai loss and the penalty at 60 % of MSE's slope in standardised units, at the level of 9 pairs, 7 measures and 10 tasks."""
+    table = pd.read_csv(report.RESULTS / "relatives.csv").query("units == 'standardised'")
+    wide = table.pivot(index=["task", "seed"], columns="method", values="at_60")
+    mse = table[table["method"] == "MSE"].set_index(["task", "seed"])["rmse"]
+    larger = 0
+    for share in ("", ", α = 10 %", ", α = 1 %"):
+        gap = ((wide[f"Lai{share}"] - wide[f"slope penalty{share}"]) / mse).groupby("task")
+        larger += sum(
+            stats.ttest_1samp(own.dropna(), 0, alternative="greater").pvalue < 0.025 / (9 * 7 * 10) for _, own in gap
+        )
+        assert not any(
+            stats.ttest_1samp(own.dropna(), 0, alternative="less").pvalue < 0.025 / (9 * 7 * 10) for _, own in gap
+        )
+    assert f"in {larger} of 30 comparisons, and a smaller one in none" in report.advice(report.RESULTS)
+    assert f"({larger} of 30 in standardised units)" in report.answer(report.RESULTS)
+
+
+def test_sparse_counts_the_tasks_on_which_the_mean_error_is_larger() -> None:
+    table = pd.read_csv(report.RESULTS / "relatives_units.csv").query("units == 'free'")
+    wide = table.pivot(index=["task", "seed"], columns="method", values="at_60")
+    gap = (wide["Lai, α = 1 %"] - wide["slope penalty, α = 1 %"]).dropna().groupby("task")
+    means = gap.mean()[gap.size() >= 8]
+    assert f" and {(means > 0).sum()} of {len(means)} tasks in free units" in report.sparse(report.RESULTS)
+
+
+def test_methods_to_take_are_in_the_order_of_their_medians() -> None:
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in report.decisions(report.RESULTS).splitlines()
+    ]
+    table = pd.read_csv(report.RESULTS / "relatives.csv").query(
+        "units == 'standardised' and method != 'Sobolev training'"
+    )
+    few = table[table["task"].isin(["housing 500", "friedman 200", "diabetes", "digits", "pendulum"])]
+    wide = few.pivot(index=["task", "seed"], columns="method", values="rmse")
+    medians = wide.div(wide["MSE"], axis=0).sub(1).groupby("task").mean().median().sort_values()
+    at = next(i for i, row in enumerate(rows) if row[0] == "the same with fewer than 1,000 rows")
+    assert [row[1] for row in rows[at : at + 3]] == list(medians.index[:3])
+    assert rows[at][2] == f"{100 * medians.iloc[0]:+.0f} %"
 
 
 def test_commands_and_files_are_real() -> None:
