@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from ledger_tables import LAMS, ask, falling, flat, rising, table
 
+from evidence.ledger.claims import printed
 from evidence.ledger.paper import V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES
 from evidence.ledger.queries.smoothness import smoothness_verdicts
@@ -77,11 +78,14 @@ def test_the_page_judges_as_the_queries_do_and_at_the_papers_lam_alone() -> None
     results = Results(ROOT / "book" / "results")
     more = set(runs.loc[runs["protocol"] == "sound", "lam"].dropna()) - set(V2_SMOOTHNESS)
     assert more == {1.0}
+    cell = printed(ROOT / "notebooks" / "70_experiments_smoothness.ipynb")["verdicts"]
+    lines = iter(line.strip() for line in cell if line.startswith("  "))
     for protocol in ("published", "corrected", "sound"):
         for evaluation in EVALUATIONS:
             page = smoothness_verdicts(runs, protocol, evaluation=evaluation)
             assert set(page) == set(SMOOTHNESS_CLAIMS)
             for claim, word in page.items():
+                assert next(lines) == f"{claim}, {SMOOTHNESS_CLAIMS[claim]}: {word}"
                 told = QUERIES[claim.replace("-", "_")](results).numbers
                 assert f"{protocol.capitalize()}, {evaluation}: {word} (" in told, claim
 
