@@ -26,6 +26,21 @@ def test_every_block_runs_and_losses_are_finite(names: dict) -> None:
     assert names["k_two"].shape == (256, 2, 3) and names["regressor"].predict(names["x"].numpy()).shape == (256,)
 
 
+def test_training_stops_when_the_validation_error_has_not_fallen_for_two_epochs(names: dict) -> None:
+    errors = names["stopped"]["val_rmse"]
+    since = [min(errors[: i + 1]) == min(errors[: max(i - 1, 1)]) for i in range(2, len(errors))]
+    assert 3 <= len(errors) < 20 and since[-1] and not any(since[:-1])
+
+
+def test_the_units_of_the_target_and_the_padding(names: dict) -> None:
+    x, y, mask = names["x"], names["y"], names["mask"]
+    inner, raw = names["raw"][0], names["raw"]
+    torch.testing.assert_close(raw(x), inner(x) * y.std(correction=0) + y.mean())
+    y_hat, k = lai.value_and_input_gradient(names["model"], x * mask)
+    rows = [names["criterion"](y_hat[[i]], y[[i]], k[[i], : mask[i].sum()]) for i in range(len(x))]
+    torch.testing.assert_close(names["criterion"](y_hat, y, k, mask=mask), torch.stack(rows).mean())
+
+
 def test_what_the_page_says_of_batchnorm_is_so(names: dict) -> None:
     model, x = names["normed"], names["x"]
     torch.testing.assert_close(model.eval()(x), model.train()(x), atol=1e-5, rtol=1e-4)
