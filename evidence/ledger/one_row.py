@@ -52,7 +52,7 @@ class Without(Results):
 
 @dataclass(frozen=True)
 class With(Without):
-    """The book's own runs of the same protocols and arms, and of the same seeds where they share any."""
+    """The book's own runs of the same protocols and arms, and of the same seeds, or as many where they share none."""
 
     def content(self, name: str) -> bytes:
         own, others = Results(self.folder).content(name), super().content(name)
@@ -71,7 +71,9 @@ def _matched(own: bytes, others: bytes) -> bytes:
     import pandas as pd
 
     table, wanted = (pd.read_csv(BytesIO(content)) for content in (own, others))
-    key = ["protocol", "arm", "seed"] if set(table["seed"]) & set(wanted["seed"]) else ["protocol", "arm"]
+    key = ["protocol", "arm", "seed"]
+    if not set(table["seed"]) & set(wanted["seed"]):
+        table, key = table[table["seed"].isin(sorted(set(table["seed"]))[: wanted["seed"].nunique()])], key[:2]
     kept = table.merge(wanted[key].drop_duplicates(), on=key)  # keeps the table's order
     return kept.to_csv(index=False).encode()
 
@@ -114,19 +116,30 @@ EFFECTS = (
 """What stands for each table."""
 
 
+def _held_out(folder: Path, table: str) -> pd.DataFrame:
+    """The table's runs of splits that hold the row out, which may be none."""
+    import pandas as pd
+
+    try:
+        return Without(folder, HELD_OUT).table(table)
+    except MissingResults:
+        return pd.DataFrame(columns=["protocol"])
+
+
 def effects(folder: Path) -> pd.DataFrame:
-    """``EFFECTS`` with the row and without it, and how they differ.
+    """``EFFECTS`` with the row, without it, and how they differ; and where a split holds it out.
 
     Parameters
     ----------
     folder : path
-        Of the book's tables and those with the ending ``LEFT_OUT``; a table that has none is left out.
+        Of the book's tables and those with the two endings. A table whose runs are not there without the row is left out.
 
     Returns
     -------
     DataFrame
-        Index ``table``, ``effect``, ``protocol``; columns ``seeds``, and ``mean``, ``low`` and ``high`` (95 %, Student's, as seeds are few) of each of
-        ``with``, ``without`` and ``difference`` (without less with, paired by seed and split), as a second level.
+        Index ``table``, ``effect``, ``protocol``; columns ``seeds`` and ``seeds held out``, and ``mean``, ``low`` and
+        ``high`` (95 %, Student's, as seeds are few) of each of ``with``, ``without``, ``difference`` (without less with, paired
+        by seed and split) and ``held out`` (of other seeds; NaN where a protocol has no such runs), as a second level.
     """
     import pandas as pd
 
@@ -136,10 +149,15 @@ def effects(folder: Path) -> pd.DataFrame:
             trained, left = (kind(folder).table(effect.table) for kind in (With, Without))
         except MissingResults:
             continue
+        elsewhere = _held_out(folder, effect.table)
         for protocol in effect.arm:
             one, two = effect.of(trained, protocol), effect.of(left, protocol)
             row: dict[tuple[str, str], float] = {("seeds", ""): len(two)}
-            for name, sample in (("with", one), ("without", two), ("difference", two - one)):
+            samples = {"with": one, "without": two, "difference": two - one}
+            if protocol in set(elsewhere["protocol"]):
+                samples["held out"] = effect.of(elsewhere, protocol)
+                row["seeds held out", ""] = len(samples["held out"])
+            for name, sample in samples.items():
                 row |= {(name, part): value for part, value in student_mean(sample.to_numpy())._asdict().items()}
             rows[effect.table, effect.about, protocol] = row
     found = pd.DataFrame(rows).T

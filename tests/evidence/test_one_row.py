@@ -34,15 +34,15 @@ def put(folder: Path, **tables: pd.DataFrame) -> None:
 def test_as_many_runs_of_the_same_kind_are_compared(tmp_path: Path) -> None:
     own = table(rising, falling)
     few = own[own["protocol"].eq("sound") & own["seed"].lt(4) & own["arm"].ne("λ = 0.1")]
-    elsewhere = own[own["protocol"].eq("sound")].assign(seed=lambda t: t["seed"] + 100)
+    elsewhere = own[own["protocol"].eq("sound") & own["seed"].lt(6)].assign(seed=lambda t: t["seed"] + 100)
     put(tmp_path, smoothness=own, smoothness_occupancy100=few.assign(rmse=9.0), smoothness_heldout=elsewhere)
     with_row, without = With(tmp_path).table("smoothness"), Without(tmp_path).table("smoothness")
     assert (without["rmse"] == 9).all()
     key = ["protocol", "arm", "seed"]
     assert with_row[key].to_numpy().tolist() == few[key].to_numpy().tolist()
     assert with_row["rmse"].to_numpy() == pytest.approx(few["rmse"].to_numpy())
-    others = With(tmp_path, HELD_OUT).table("smoothness")  # no seed in common: all of the protocol's
-    assert set(others["protocol"]) == {"sound"} and set(others["seed"]) == set(range(10))
+    others = With(tmp_path, HELD_OUT).table("smoothness")  # no seed in common: as many of the protocol's
+    assert set(others["protocol"]) == {"sound"} and set(others["seed"]) == set(range(6))
     for results in (With(tmp_path), Without(tmp_path)):
         with pytest.raises(MissingResults):
             results.table("strength")
@@ -55,12 +55,19 @@ def test_an_effect_is_a_share_and_its_difference_is_paired(tmp_path: Path) -> No
     control = moved.loc[moved["arm"].eq("MSE"), ["protocol", "seed", "rmse"]].rename(columns={"rmse": "mse"})
     moved.loc[smallest, "rmse"] += 0.1 * moved[smallest].merge(control, on=["protocol", "seed"])["mse"].to_numpy()
     put(tmp_path, smoothness=own, smoothness_occupancy100=moved)
+    elsewhere = moved[moved["seed"].lt(6)].assign(seed=lambda t: t["seed"] + 100)
+    put(tmp_path, smoothness_heldout=elsewhere[elsewhere["protocol"].ne("corrected")])
     found = one_row.effects(tmp_path)
     assert set(found.index.get_level_values("table")) == {"smoothness"} and (found["seeds", ""] == 10).all()
     error = found.xs("RMSE, λ = 0.001", level="effect")
     shares = [rising(0.001) / rising(None) - 1] * 3
     assert error["with", "mean"].to_numpy() == pytest.approx(shares, abs=2e-3)
     assert error["difference"].to_numpy() == pytest.approx(np.full((3, 3), 0.1))  # every seed by the same share
+    held = found["seeds held out", ""].unstack("protocol")
+    assert (held[["published", "sound"]] == 6).all(axis=None) and held["corrected"].isna().all()
+    assert error["held out", "mean"].dropna().to_numpy() == pytest.approx(
+        [share + 0.1 for share in shares[:2]], abs=2e-3
+    )
     slope = found.xs("slope, λ = 0.001", level="effect")
     assert (slope["difference"].to_numpy() == 0).all()
 
