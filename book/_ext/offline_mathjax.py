@@ -10,8 +10,16 @@ from pathlib import Path
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 
-# The last three belong to MathJax's own menu: accessibility, and "show math as MathML".
-PARTS = ["tex-svg-full.js", "input/mml.js", "input/mml", "a11y", "sre/mathmaps/base.json", "sre/mathmaps/en.json"]
+# All but the first belong to MathJax's own menu: accessibility, and "show math as MathML". Beside mml3.js is its mml3.sef.json, which
+# only Node reads, and which has paths of its author's machine: that stays out.
+PARTS = [
+    "tex-svg-full.js",
+    "input/mml.js",
+    "input/mml/extensions/mml3.js",
+    "a11y",
+    "sre/mathmaps/base.json",
+    "sre/mathmaps/en.json",
+]
 
 
 def source() -> Path:
