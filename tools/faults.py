@@ -29,6 +29,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from tools.health import FILE, record
 from tools.notebook import ROOT
 from tools.refresh import METADATA
+from tools.values import option
 
 PATIENCE = 120.0  # seconds for processes to end
 
@@ -170,7 +171,9 @@ def run(names: Sequence[str], moments: int, seed: int) -> dict[str, list[int]]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.faults", description=__doc__.split("\n")[0])
-    parser.add_argument("--moments", type=int, default=8, help="how many; default: 8, two of each command")
+    parser.add_argument(
+        "--moments", type=option("moments"), default=8, help="how many; default: 8, two of each command"
+    )
     parser.add_argument("--commands", nargs="+", choices=list(COMMANDS), default=list(COMMANDS), help="default: all")
     parser.add_argument("--seed", type=int, help="of the draw; default: another one each time")
     parser.add_argument("--file", type=Path, default=FILE, help=argparse.SUPPRESS)
@@ -178,7 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
     print(f"{options.moments} moments, --seed {seed}", flush=True)
     survived = run(options.commands, options.moments, seed)
-    record("faults", {"survived": survived, "seed": seed}, options.file)
+    for name, (ok, tried) in survived.items():
+        if tried:
+            record("faults", {"survived": ok, "tried": tried, "seed": seed}, options.file, part=name)
     if any(ok < of for ok, of in survived.values()):
         sys.exit("error: not every moment was survived")
 

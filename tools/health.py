@@ -20,14 +20,15 @@ from tools.pins import OF_TORCH, pinned
 from tools.report import markdown
 
 FILE = ROOT / "book" / "health.json"
-EXECUTION = "execution.json"  # beside it in the copy that the pages are built from: seconds by chapter
+EXECUTION = "execution.json"  # beside it in the copy that the pages are built from: what each chapter took
 VERSIONS = ("torch", "numpy", "pandas", "scikit-learn", "jupyter-book", "Sphinx")
 
 
-def record(what: str, found: Mapping[str, Any], file: Path = FILE) -> None:
-    """Keep what a long command found, with its day and the versions it ran on."""
+def record(what: str, found: Mapping[str, Any], file: Path = FILE, part: str = "") -> None:
+    """Keep what a long command found, with its day and the versions it ran on; of one part alone, beside the other parts."""
     kept = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    kept[what] = {**found, "day": today(), "python": platform.python_version(), "torch": version("torch")}
+    about = {**found, "day": today(), "python": platform.python_version(), "torch": version("torch")}
+    kept[what] = {**kept.get(what, {}), part: about} if part else about
     replace_texts({file: json.dumps(dict(sorted(kept.items())), indent=1, ensure_ascii=False) + "\n"})
 
 
@@ -67,13 +68,21 @@ def licences(requirements: str) -> list[list[str]]:
 
 
 def chapters(book: Path) -> str:
-    """How long each chapter ran for the pages at hand."""
+    """How long each chapter ran for the pages at hand, and the most memory that its kernel held."""
     file = book / EXECUTION
     if not file.exists():
         return "These pages were built without running the chapters."
-    seconds = json.loads(file.read_text(encoding="utf-8"))
-    rows = [[f"{{doc}}`../notebooks/{name}`", f"{seconds[name]:.0f}"] for name in sorted(seconds)]
-    return markdown(["chapter", "seconds"], [*rows, ["together", f"{sum(seconds.values()):.0f}"]])
+    took = json.loads(file.read_text(encoding="utf-8"))
+
+    def whole(number: float | None) -> str:  # none where the system did not tell it, or what was kept is broken
+        return "not known" if number is None else f"{number:.0f}"
+
+    rows = [
+        [f"{{doc}}`../notebooks/{name}`", whole(of["seconds"]), whole(of["megabytes"])]
+        for name, of in sorted(took.items())
+    ]
+    together = sum(of["seconds"] or 0 for of in took.values())
+    return markdown(["chapter", "seconds", "MB"], [*rows, ["together", whole(together), ""]])
 
 
 def claims(book: Path) -> str:
@@ -112,10 +121,10 @@ def checks(kept: Mapping[str, Any]) -> str:
         rows.append(
             [f"faults that axe-core found on {axe['pages']} pages, in light and dark", f"{axe['violations']}", axe]
         )
-    for module, (killed, of) in kept.get("mutants", {}).get("killed", {}).items():
-        rows.append([f"faults in `lai/{module}.py` that its tests noticed", f"{killed} of {of}", kept["mutants"]])
-    for command, (survived, of) in kept.get("faults", {}).get("survived", {}).items():
-        rows.append([f"kills of `{command}` after which it repaired itself", f"{survived} of {of}", kept["faults"]])
+    for module, of in kept.get("mutants", {}).items():
+        rows.append([f"faults in `lai/{module}.py` that its tests noticed", f"{of['killed']} of {of['tried']}", of])
+    for command, of in kept.get("faults", {}).items():
+        rows.append([f"kills of `{command}` after which it repaired itself", f"{of['survived']} of {of['tried']}", of])
     if not rows:
         return "None has been run yet."
     with_versions = [[what, n, about["day"], f"{about['python']}, {about['torch']}"] for what, n, about in rows]

@@ -22,6 +22,8 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tools.values import option
+
 ROOT = Path(__file__).parents[1]
 TESTS = ROOT / "tests" / "lai"
 MODULES = ("factor", "gradient", "loss", "program", "schedule", "sweep")
@@ -238,13 +240,29 @@ def score(module: str, sample: int | None, seed: int, jobs: int) -> tuple[int, i
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("modules", nargs="*", default=MODULES, choices=(*MODULES, []), metavar="module")
-    parser.add_argument("--sample", type=int, help="so many mutants of each module, drawn at random; default: all")
+    parser.add_argument(
+        "--sample", type=option("sample"), help="so many mutants of each module, drawn at random; default: all"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
-    parser.add_argument("--jobs", type=int, default=2, help="how many at a time")
+    parser.add_argument("--jobs", type=option("n_jobs"), default=2, help="how many at a time")
+    parser.add_argument("--file", type=Path, default=ROOT / "book" / "health.json", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    prepare()
+    scores = {module: score(module, given.sample, given.seed, given.jobs) for module in given.modules}
+    from tools.health import record  # now, since it imports lai, which each child does by itself
+
+    about = {"sample": given.sample, "seed": given.seed}
+    for module, (killed, tried) in scores.items():
+        record("mutants", {"killed": killed, "tried": tried, **about}, given.file, part=module)
+    if any(killed < 0.9 * of for killed, of in scores.values()):
+        sys.exit("error: of a module fewer than 90 % were killed")
+
+
+def prepare() -> None:
+    """What every child needs, once."""
     os.chdir(ROOT)
     os.environ["OMP_NUM_THREADS"] = "1"
-    import hypothesis  # what takes long to import, once; a child imports lai itself
+    import hypothesis  # what takes long to import; a child imports lai itself
     import pytest  # noqa: F401
     import torch
     import torch.fx.experimental.proxy_tensor  # noqa: F401
@@ -252,12 +270,6 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
     hypothesis.settings.load_profile("mutants")
-    scores = {module: score(module, given.sample, given.seed, given.jobs) for module in given.modules}
-    from tools.health import record  # now, since it imports lai, which each child does by itself
-
-    record("mutants", {"killed": scores, "sample": given.sample, "seed": given.seed})
-    if any(killed < 0.9 * of for killed, of in scores.values()):
-        sys.exit("error: of a module fewer than 90 % were killed")
 
 
 if __name__ == "__main__":

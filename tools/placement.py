@@ -15,7 +15,8 @@ from evidence.data import Housing, load_housing
 from evidence.runs.endings import endings_study
 from evidence.runs.placement import placement_study
 from tools.files import replace_texts, table_texts
-from tools.reproduce import RESULTS, environment, positive, seed_range
+from tools.reproduce import RESULTS, environment
+from tools.values import option, seed_range
 
 STUDIES: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
     "placement": (
@@ -34,7 +35,7 @@ def of_seed(seed: int) -> Housing:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.placement", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=seed_range, default="10", help="as for make reproduce (default 10)")
-    parser.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--jobs", type=option("n_jobs"), default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     about = {

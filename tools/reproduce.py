@@ -12,6 +12,7 @@ estimators, half an hour beside scikit-learn's MLPRegressor.
 import argparse
 import contextlib
 import importlib
+import json
 import os
 import platform
 import shlex
@@ -39,6 +40,7 @@ from evidence.runs.row_statistics import row_statistics
 from evidence.runs.store import CellStore, fingerprint
 from evidence.studies.estimators import OF, estimators_study
 from tools.files import replace_texts, table_texts
+from tools.values import option, seed_range
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -255,6 +257,17 @@ def estimators(options: argparse.Namespace) -> None:
     put(options.out, table_texts(options.out, ESTIMATORS, rounded(table), about))
 
 
+def second(rows: str, folder: Path = RESULTS) -> None:
+    """What `make test-all` found of the second implementation (second_implementation.csv), given as JSON records."""
+    about = {
+        "command": "make test-all",
+        "experiment": "cells of the five tables against tests/second_implementation.py, which has seeds of its own; Welch's test",
+        **environment(),
+    }
+    table = pd.DataFrame(json.loads(rows)).assign(lam=lambda t: t["lam"].map(json.dumps))
+    put(folder, table_texts(folder, "second_implementation", table, about))
+
+
 STUDIES = {RELATIVES: relatives, ROW: row, EXPLORER: explorer, ESTIMATORS: estimators}
 
 
@@ -361,43 +374,27 @@ def end_with(parent: int) -> None:
         threading.Thread(target=wait, daemon=True).start()
 
 
-def positive(text: str) -> int:
-    """A whole number, 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number, 1 or more")
-    return int(text)
-
-
-def seed_range(text: str) -> list[int]:
-    """``10`` is the seeds 0 to 9, ``3-5`` the seeds 3, 4 and 5, ``0,7`` these two."""
-    try:
-        if "-" in text:
-            first, last = (int(part) for part in text.split("-"))
-            seeds = list(range(first, last + 1))
-        else:
-            seeds = [int(part) for part in text.split(",")] if "," in text else list(range(int(text)))
-    except ValueError:
-        seeds = []
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r}: give a number, a range such as 3-5 or a list such as 0,7")
-    return seeds
-
-
 def parser() -> argparse.ArgumentParser:
     about = argparse.ArgumentParser(prog="make reproduce", description=__doc__, allow_abbrev=False)
     named = ", ".join(EXPERIMENTS)
     about.add_argument("tables", nargs="*", metavar="table", help=f"of {named} (default: these), {', '.join(STUDIES)}")
     about.add_argument("--source", default="auto", help="kaggle, surrogate, california or auto (default)")
-    about.add_argument("--split-seed", type=int, help="which rows are held out (default: by seed)")
-    about.add_argument("--max-occupancy", type=float, help="leave out rows with more people per household")
+    about.add_argument("--split-seed", type=option("split_seed"), help="which rows are held out (default: by seed)")
+    about.add_argument(
+        "--max-occupancy", type=option("max_occupancy", "float"), help="leave out rows with more people per household"
+    )
     about.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), help="default all")
-    about.add_argument("--lam", type=float, nargs="+", help="λ of the Lai arms, instead of the book's")
-    about.add_argument("--alpha", type=float, help="share of Lai batches, instead of the book's")
+    about.add_argument("--lam", type=option("lam", "float"), nargs="+", help="λ of the Lai arms, instead of the book's")
+    about.add_argument("--alpha", type=option("alpha", "float"), help="share of Lai batches, instead of the book's")
     about.add_argument("--seeds", type=seed_range, default="10", help="10 for 0 to 9 (default), 3-5, or 0,7")
-    about.add_argument("--pretrain-epochs", type=int, help="epochs of MSE before the arms part")
-    about.add_argument("--epochs", type=int, help="epochs of each arm")
+    about.add_argument(
+        "--pretrain-epochs",
+        type=option("pretrain_epochs", comment="0 or more"),
+        help="epochs of MSE before the arms part",
+    )
+    about.add_argument("--epochs", type=option("epochs"), help="epochs of each arm")
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
-    about.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
+    about.add_argument("--jobs", type=option("n_jobs"), default=os.cpu_count(), help="processes (default: one a core)")
     about.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {RELATIVES}: {', '.join(TASKS)}")
     about.add_argument(
         "--methods", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {RELATIVES}, MSE always; default all"

@@ -22,7 +22,8 @@ from evidence.runs.protocols import PROTOCOLS, Protocol
 from evidence.runs.store import CellStore
 from lai.models import MLP
 from tools.files import replace_texts, table_texts
-from tools.reproduce import CELLS, RESULTS, environment, seed_range
+from tools.reproduce import CELLS, RESULTS, environment
+from tools.values import seed_range
 
 CHANGE = 1e-6
 METRICS = ("rmse", "variance", "rms_k", "rmse_last", "variance_last", "s_8")

@@ -18,13 +18,14 @@ from evidence.runs.store import CellStore
 from evidence.search.recipes import TUNING
 from evidence.search.run import search, search_mse
 from tools.files import replace_texts, table_texts
-from tools.reproduce import CELLS, RESULTS, environment, positive
+from tools.reproduce import CELLS, RESULTS, environment
+from tools.values import option
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.search", description=__doc__.split("\n")[0])
     parser.add_argument("what", choices=("recipes", "tuning"))
-    parser.add_argument("--jobs", type=positive, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--jobs", type=option("n_jobs"), default=os.cpu_count(), help="processes (default: one a core)")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)  # before the hour, not after it

@@ -4,6 +4,7 @@ The type is the parameter's annotation, the least number of a count is what its 
 rules go by the parameter's name. Nothing here starts a kernel; a chapter's own first cell checks what parameters mean together.
 """
 
+import argparse
 import re
 import shlex
 from collections.abc import Callable
@@ -21,9 +22,14 @@ LARGEST = 1e6
 MOST_LAMS = 12
 """In a list, each once: as many arms as a figure can tell apart."""
 
+MOST_JOBS = 1000
+"""Processes: more than any machine that trains these small networks has cores."""
+
 FRACTIONS = {"alpha", "alphas", "l1_ratio"}
 NOT_ZERO = {"e"}
-POSITIVE = {"noise", "lr"}
+POSITIVE = {"noise"}
+BETWEEN = {"beta": (0.001, 100), "lr": (1e-6, 0.1)}
+"""With a larger step Adam leaves what float32 can hold, which is found after minutes."""
 
 
 def read_values(notebook: Path, lam: str | None, params: str) -> dict[str, Any]:
@@ -45,6 +51,38 @@ def read_values(notebook: Path, lam: str | None, params: str) -> dict[str, Any]:
         return {name: parse(known[name], text) for name, text in given.items()}
     except ToolError as error:
         raise ToolError(f"{notebook.stem}: {error}") from None
+
+
+def option(name: str, annotation: str = "int", comment: str = "") -> Callable[[str], Any]:
+    """For argparse: the type of an option that is held to the rules of a chapter's parameter of this name."""
+
+    def typed(text: str) -> Any:
+        try:
+            return parse(Parameter(name, annotation, comment), text)
+        except ToolError as error:
+            raise argparse.ArgumentTypeError(str(error).removeprefix(f"{name}=")) from None
+
+    return typed
+
+
+def seed_range(text: str) -> list[int]:
+    """``10`` is the seeds 0 to 9, ``3-5`` the seeds 3, 4 and 5, ``0,7`` these two."""
+    try:
+        ends = [int(part) for part in re.split("[-,]", text)]
+        if max(ends) > LARGEST:
+            raise argparse.ArgumentTypeError(f"{shortened(text)}: seeds must be from 0 to {LARGEST:,.0f}")
+        if "-" in text:
+            first, last = ends
+            seeds = list(range(first, last + 1))
+        else:
+            seeds = ends if "," in text else list(range(ends[0]))
+    except ValueError:
+        seeds = []
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise argparse.ArgumentTypeError(
+            f"{shortened(text)!r}: give a number, a range such as 3-5 or a list such as 0,7"
+        )
+    return seeds
 
 
 def _words(params: str) -> list[str]:
@@ -120,14 +158,16 @@ def _number_rule(parameter: Parameter, value: int | float) -> str:
     name = parameter.name
     if isinstance(value, int):
         least = 0 if name.endswith("seed") else _least(parameter.comment)
-        return "" if least <= value <= LARGEST else f"must be a whole number from {least} to {LARGEST:,.0f}"
+        most = MOST_JOBS if name == "n_jobs" else LARGEST
+        return "" if least <= value <= most else f"must be a whole number from {least} to {most:,.0f}"
     if name.startswith("lam"):
         low, high = LAM_ENDS
         return "" if low <= value <= high else f"λ must be from {low:g} to {high:g}"
     if name in FRACTIONS:
         return "" if value == 0 or 1 / LARGEST <= value <= 1 else f"must be 0 or from {1 / LARGEST:g} to 1"
-    if name == "beta":
-        return "" if 0.001 <= value <= 100 else "β must be from 0.001 to 100"
+    if name in BETWEEN:
+        low, high = BETWEEN[name]
+        return "" if low <= value <= high else f"must be from {low:g} to {high:g}"
     if name in POSITIVE and not value > 0:
         return "must be greater than 0"
     if name in NOT_ZERO and value == 0:

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tools import faults, health
+from tools import faults, health, mutate
 from tools.pins import pinned
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +31,8 @@ def test_what_is_recorded_is_on_the_page(tmp_path: Path) -> None:
     assert health.page("checks", tmp_path) == "None has been run yet."
     health.record("tests", {"passed": 12345, "failed": 1, "skipped": 2, "bad_inputs": 678}, file)
     health.record("axe", {"violations": 5, "pages": 31}, file)
-    health.record("mutants", {"killed": {"loss": [17, 19]}}, file)
-    health.record("faults", {"survived": {"make book": [3, 4]}}, file)
+    health.record("mutants", {"killed": 17, "tried": 19}, file, part="loss")
+    health.record("faults", {"survived": 3, "tried": 4}, file, part="make book")
     health.record("tests", {**json.loads(file.read_text())["tests"], "passed": 23456}, file)
     page = health.page("checks", tmp_path)
     assert "| 23,456 |" in page and "12,345" not in page and "| 678 |" in page
@@ -42,16 +45,59 @@ def test_what_is_recorded_is_on_the_page(tmp_path: Path) -> None:
     assert os.uname().nodename not in page
 
 
+def test_what_was_not_run_again_keeps_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "health.json"
+    for what, parts in (("mutants", mutate.MODULES), ("faults", faults.COMMANDS)):
+        for part in parts:
+            health.record(what, {"killed": 24, "survived": 24, "tried": 25}, file, part)
+    before = json.loads(file.read_text())
+    monkeypatch.setattr(mutate, "prepare", lambda: None)
+    monkeypatch.setattr(mutate, "score", lambda *_: (9, 9))
+    monkeypatch.setattr(faults, "disturbed", lambda *_: "")
+    monkeypatch.setattr(faults, "start", lambda *_: subprocess.Popen(["true"]))
+    monkeypatch.setattr(faults, "contents", lambda *_: {"done": ""})
+    mutate.main(["loss", "--file", str(file)])
+    faults.main(["--commands", "papermill", "--moments", "2", "--file", str(file)])
+    after = json.loads(file.read_text())
+    assert after["mutants"].pop("loss")["tried"] == 9 and after["faults"].pop("papermill")["tried"] == 2
+    del before["mutants"]["loss"], before["faults"]["papermill"]
+    assert after == before
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "-3", "1.5", "many", "", "10000000000"])
+@pytest.mark.parametrize(
+    ("main", "option"), [(faults.main, "--moments"), (mutate.main, "--sample"), (mutate.main, "--jobs")]
+)
+def test_how_many_is_one_or_more(
+    main: Callable[[list[str]], None],
+    option: str,
+    text: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Or nothing is run, and nothing recorded."""
+    monkeypatch.setattr(faults, "run", lambda *_: pytest.fail("a command was started"))
+    monkeypatch.setattr(mutate, "prepare", lambda: pytest.fail("tests were started"))
+    with pytest.raises(SystemExit, match="2"):
+        main([f"{option}={text}"])
+    assert re.search(rf"argument {option}: ({text}|\(empty\)): .*a whole number", capsys.readouterr().err)
+
+
 def test_times_and_verdicts_are_those_of_the_sources_at_hand(tmp_path: Path) -> None:
     shutil.copy(ROOT / "book" / "claims.yml", tmp_path)
     before = health.page("claims", tmp_path)
     text = (tmp_path / "claims.yml").read_text()
     (tmp_path / "claims.yml").write_text(text.replace("verdict: holds\n", "verdict: fails\n"))
     assert health.page("claims", tmp_path) != before and "| holds | 0 |" in health.page("claims", tmp_path)
-    (tmp_path / "execution.json").write_text('{"20_lambda": 12.4, "30_nonlinear": 1.0}')
-    assert "20_lambda` | 12 |" in health.page("chapters", tmp_path) and "together | 13 |" in health.page(
-        "chapters", tmp_path
-    )
+    took = {
+        "20_lambda": {"seconds": 12.4, "megabytes": 345.6},
+        "30_nonlinear": {"seconds": 1.0, "megabytes": None},
+        "32_curves": {"seconds": None, "megabytes": None},
+    }
+    (tmp_path / "execution.json").write_text(json.dumps(took))
+    page = health.page("chapters", tmp_path)
+    assert "20_lambda` | 12 | 346 |" in page and "together | 13 |" in page
+    assert "30_nonlinear` | 1 | not known |" in page and "32_curves` | not known | not known |" in page
 
 
 def test_errata_are_counted(tmp_path: Path) -> None:
@@ -65,4 +111,5 @@ def test_commands_survive_being_stopped(tmp_path: Path) -> None:
     """Each of them at one random moment; `make faults` tries more."""
     file = tmp_path / "health.json"
     faults.main(["--moments", f"{len(faults.COMMANDS)}", "--file", str(file)])
-    assert json.loads(file.read_text())["faults"]["survived"] == {name: [1, 1] for name in faults.COMMANDS}
+    found = json.loads(file.read_text())["faults"]
+    assert {name: (of["survived"], of["tried"]) for name, of in found.items()} == dict.fromkeys(faults.COMMANDS, (1, 1))

@@ -2,13 +2,14 @@
 
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from evidence.data import load_housing
-from tools import build, chapter, notebook, values
+from tools import build, chapter, notebook, placement, rounding, search, values
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -109,6 +110,12 @@ def test_a_count_has_the_least_that_its_comment_says(stem: str, parameter: noteb
         ("40_high_dimension", "house", "-1"),
         ("10_linear_geometry", "e", "0"),
         ("51_coupled_samples", "lr", "0"),
+        ("51_coupled_samples", "lr", "0.2"),
+        ("51_coupled_samples", "lr", "1e6"),
+        ("61_strength_map", "n_jobs", "1001"),
+        ("72_experiments_strength", "n_jobs", "1000000"),
+        ("80_relatives", "beta", "0"),
+        ("80_relatives", "beta", "-1"),
         ("50_limitations", "noise", "-1"),
         ("00_losses_and_regularization", "beta", "0"),
         ("71_experiments_sensitivity", "protocols", "[sound,nope]"),
@@ -120,6 +127,25 @@ def test_a_count_has_the_least_that_its_comment_says(stem: str, parameter: noteb
 )
 def test_rules_of_single_parameters(stem: str, name: str, text: str) -> None:
     assert_refused(stem, name, text)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "99999999999", "words", ""])
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        (placement.main, ["--seeds"]),
+        (placement.main, ["--jobs"]),
+        (rounding.main, ["--seeds"]),
+        (search.main, ["recipes", "--jobs"]),
+    ],
+)
+def test_the_tools_that_measure_hold_to_the_same_rules(
+    main: Callable[[list[str]], None], words: list[str], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*words[:-1], f"{words[-1]}={text}"])
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {words[-1]}: " in said and re.search("must be|is needed|give a number", said)
 
 
 def test_words_in_lists() -> None:
