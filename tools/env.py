@@ -4,6 +4,7 @@ Runs under whatever `python3` the reader has, so its syntax stays plain enough f
 reach the error message in `check_version`.
 """
 
+import errno
 import hashlib
 import shutil
 import subprocess
@@ -19,6 +20,21 @@ OLDEST, NEWEST = (3, 11), (3, 13)
 
 def stop(message: str) -> None:
     sys.exit(f"\nerror: {message}\n")
+
+
+def trouble(error: OSError, place: Path) -> str:
+    """What the system refused, in one sentence with the file and what to do; `place` is where it was if the error does not say."""
+    where = error.filename or place
+    if error.errno == errno.ENOSPC:
+        return f"{where} could not be written because the disk is full; free some space, then run the command again"
+    if error.errno == errno.EROFS:
+        return f"{where} could not be written because it is in a read-only place; clone the repository into a folder of your own"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"{where} may not be read or written by this user; give yourself the permission, "
+            "or clone the repository into a folder of your own"
+        )
+    return f"{where}: {error.strerror or error}"
 
 
 def check_version() -> None:
@@ -101,7 +117,7 @@ def main() -> None:
     try:
         update()
     except OSError as error:  # a full disk, a checkout that may not be written
-        stop(f"{error.filename or VENV}: {error.strerror or error}")
+        stop(trouble(error, VENV))
     except KeyboardInterrupt:
         stop("interrupted; the next make goes on with the environment")
 

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import tempfile
 import tokenize
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from tools.env import trouble
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = ROOT / "notebooks"
@@ -37,8 +40,7 @@ def told(work: Callable[[], object], interrupted: str) -> int:
         print(f"\nerror: {error}\n", file=sys.stderr)
         return 1
     except OSError as error:  # a full disk, a folder that may not be written
-        where = f"{error.filename}: " if error.filename else ""
-        print(f"\nerror: {where}{error.strerror or error}\n", file=sys.stderr)
+        print(f"\nerror: {trouble(error, ROOT)}\n", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\ninterrupted; {interrupted}", file=sys.stderr)
@@ -60,13 +62,21 @@ def read(path: Path) -> nbformat.NotebookNode:
         notebook = nbformat.read(path, as_version=4)
         nbformat.validate(notebook)
     except OSError as error:
-        raise ToolError(f"{path.name} cannot be read: {error.strerror}") from None
+        raise ToolError(trouble(error, path)) from None
     except Exception as error:  # nbformat has one for each way to be no notebook, Python for each way to be no text
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ToolError(
-            f"{path.name} is not a notebook: {reason[0][:200]}; `git diff {path.name}` shows what changed"
-        ) from None
+        advice = f"; `git diff {os.path.relpath(path)}` shows what changed" if in_git(path) else ""
+        raise ToolError(f"{path.name} is not a notebook: {reason[0][:200]}{advice}") from None
     return notebook
+
+
+def in_git(path: Path) -> bool:
+    """Whether git is here and knows the file."""
+    command = ["git", "ls-files", "--error-unmatch", "--", path.name]
+    try:
+        return subprocess.run(command, cwd=path.parent, capture_output=True).returncode == 0
+    except OSError:  # no git
+        return False
 
 
 def find(name: str, folder: Path = NOTEBOOKS) -> Path:
@@ -140,9 +150,10 @@ def check_data(path: Path, values: dict[str, Any]) -> None:
         raise ToolError(f"{path.stem}: {error}") from None
 
 
-def run(source: Path, output: Path, values: dict[str, Any]) -> None:
+def run(source: Path, output: Path, values: dict[str, Any]) -> float | None:
     """Execute `source` through papermill into `output`; ToolError says which cell failed.
 
+    Returns the most memory that the kernel held, in MB, or None where the system does not tell it.
     The working directory is the notebook's own folder, as in Jupyter. What was computed up to a
     failure is in `output`.
     """
@@ -159,7 +170,7 @@ def run(source: Path, output: Path, values: dict[str, Any]) -> None:
     try:
         with tempfile.TemporaryDirectory() as folder:
             _without_a_home(folder)
-            papermill.execute_notebook(
+            executed = papermill.execute_notebook(
                 source,
                 output,
                 values,
@@ -176,11 +187,13 @@ def run(source: Path, output: Path, values: dict[str, Any]) -> None:
         ) from None
     except ToolError as error:
         raise ToolError(f"{source.name}, {error}") from None
-    except OSError:  # nothing more can be written; half a notebook is none
+    except OSError as error:  # nothing more can be written; half a notebook is none
         output.unlink(missing_ok=True)
-        raise
+        raise ToolError(f"{source.name} could not be run: {trouble(error, output)}") from None
     except Exception as error:  # a kernel that never started
         raise ToolError(f"{source.name} could not be run: {type(error).__name__}: {error}") from None
+    megabytes: float | None = executed.metadata.papermill.get("megabytes")
+    return megabytes
 
 
 def _without_a_home(folder: str) -> None:
@@ -206,7 +219,9 @@ def _register_engine() -> None:
         def execute_cell(self, cell: Any, cell_index: int, **options: Any) -> Any:
             killed = oom_kills()
             try:
-                return super().execute_cell(cell, cell_index, **options)
+                done = super().execute_cell(cell, cell_index, **options)
+                self.nb.metadata.papermill["megabytes"] = peak_memory(self.km)  # while there is a kernel to ask about
+                return done
             except DeadKernelError:
                 process = self.km.provisioner.process
                 code = None if process is None else process.returncode
@@ -232,6 +247,16 @@ def _register_engine() -> None:
                 save()
 
     papermill_engines.register(ENGINE, SavedOnce)
+
+
+def peak_memory(manager: Any) -> float | None:
+    """The most memory that a running kernel has held so far, in MB; None where the system does not tell it."""
+    try:
+        status = Path(f"/proc/{manager.provisioner.process.pid}/status").read_text()
+    except (OSError, AttributeError):  # not Linux; a kernel that is no process of this machine
+        return None
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 / 1e6 if found else None
 
 
 def oom_kills() -> int:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -109,7 +110,10 @@ def test_a_full_disk_leaves_no_half_notebook(
     monkeypatch.setattr("papermill.execute_notebook", lambda _, output, *__, **___: stop_with(full, "{")(_, output, {}))
     assert rerun() == 1
     error = capsys.readouterr().err
-    assert error == "\nerror: No space left on device\n\n" and list((tmp_path / "_runs").iterdir()) == []
+    said = f"20_tiny.ipynb could not be run: {tmp_path}/_runs/.20_tiny.ipynb could not be written because the disk is full; free"
+    assert (
+        error.startswith(f"\nerror: {said}") and error.count("\n") == 3 and list((tmp_path / "_runs").iterdir()) == []
+    )
 
 
 def test_a_folder_that_may_not_be_written_is_named(
@@ -130,6 +134,19 @@ def test_a_readers_own_notebook_is_not_the_books(tmp_path: Path) -> None:
     assert book.notebooks() == [tiny, plain] and mine.exists()
     assert [book.values(path) for path in book.notebooks()] == [{"lam": 0.3}, {}]
     assert book.home == root / "_build" / "lam-0.3"
+
+
+def test_the_memory_of_a_kernel_is_kept_where_the_system_tells_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "notebooks", "held = bytearray(300_000_000)")
+    megabytes = notebook.run(path, tmp_path / "done.ipynb", {})
+    if Path("/proc/self/status").exists():
+        assert megabytes is not None and 300 < megabytes < 3000
+    else:
+        assert megabytes is None
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for process in (gone, None):
+        assert notebook.peak_memory(SimpleNamespace(provisioner=SimpleNamespace(process=process))) is None
 
 
 def test_time_left_goes_by_earlier_runs() -> None:
@@ -219,8 +236,55 @@ def test_an_environment_that_cannot_be_written_is_told(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(env, "is_current", lambda: False)
     monkeypatch.setattr(env, "update", update)
-    with pytest.raises(SystemExit, match=r"error: .venv.lock: Read-only file system"):
+    with pytest.raises(
+        SystemExit, match=r"error: .venv.lock could not be written .* read-only place; clone the repository"
+    ):
         env.main()
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "the disk is full; free some space"),
+        (errno.EROFS, "read-only place; clone the repository"),
+        (errno.EACCES, "by this user; give yourself the permission"),
+        (errno.EPERM, "by this user; give yourself the permission"),
+        (errno.EIO, os.strerror(errno.EIO)),
+    ],
+)
+@pytest.mark.parametrize("file", ["some/file", None])
+def test_what_the_system_refuses_is_told_with_the_file_and_what_to_do(
+    capsys: pytest.CaptureFixture[str], number: int, remedy: str, file: str | None
+) -> None:
+    def work() -> None:
+        raise OSError(number, os.strerror(number), file)
+
+    assert notebook.told(work, "") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"\nerror: {file or ROOT}") and remedy in error and error.count("\n") == 3
+
+
+def test_git_is_recommended_for_what_it_knows_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("no git")
+    path = tmp_path / "notebooks" / "20_tiny.ipynb"
+    path.parent.mkdir()
+    path.write_text("{")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+
+    def said() -> str:
+        with pytest.raises(notebook.ToolError) as caught:
+            notebook.read(path)
+        return str(caught.value)
+
+    assert "is not a notebook" in said() and "git" not in said()
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    assert "git" not in said()
+    subprocess.run(["git", "add", "notebooks"], check=True)
+    assert said().endswith("; `git diff notebooks/20_tiny.ipynb` shows what changed")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "git" not in said()
 
 
 def test_pins_take_the_oldest_python_of_a_current_distribution() -> None:
