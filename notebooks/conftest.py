@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from tools import build
+from tools.notebook import peak_memory
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHED = pytest.StashKey[Path]()
@@ -54,7 +55,10 @@ def pytest_runtest_makereport(
         outputs = cell.parent.stash[OUTPUTS]
         outputs[cell.cell.id] = cell.test_outputs
         seconds = time.monotonic() - cell.parent.stash[STARTED]
-        keep(item.path, outputs, cell.parent.stash[CACHED], seconds)
+        megabytes = peak_memory(cell.parent.kernel.km)
+        keep(
+            item.path, outputs, cell.parent.stash[CACHED], seconds, megabytes
+        )
     return report
 
 
@@ -63,6 +67,7 @@ def keep(
     outputs: dict[str, list[nbformat.NotebookNode]],
     place: Path,
     seconds: float,
+    megabytes: float | None,
 ) -> None:
     """Write the executed notebook, once every one of its cells has passed."""
     node = nbformat.read(notebook, as_version=4)
@@ -80,7 +85,6 @@ def keep(
                 if output.output_type != "execute_result"
             ]
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial = place.with_suffix(".partial")
+    partial = place.with_name(f".{place.name}")
     nbformat.write(node, partial)
-    place.with_suffix(".seconds").write_text(f"{seconds:.1f}\n")
-    partial.replace(place)
+    build.keep(partial, place, seconds, megabytes)

@@ -21,9 +21,10 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import textwrap
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from typing import Any
 import nbformat
 
 from tools.chapter import run_name
+from tools.env import trouble
 from tools.notebook import (
     ROOT,
     Parameter,
@@ -50,7 +52,7 @@ from tools.notebook import (
 from tools.values import parse, read_values, shortened
 
 KEPT = 6  # executions kept per notebook: the default λ, another one, and a few steps of editing
-SILENT = 10.0  # seconds that may pass without a line while pages are built
+SILENT = 10.0  # seconds between two lines while pages are built
 
 
 @dataclass(frozen=True)
@@ -139,13 +141,32 @@ def execute(notebook: Path, output: Path, values: dict[str, Any]) -> tuple[str, 
     partial = output.with_name(f".{output.name}")
     start = time.monotonic()
     try:
-        run(notebook, partial, values)
+        megabytes = run(notebook, partial, values)
+        seconds = time.monotonic() - start
+        keep(partial, output, seconds, megabytes)
     except ToolError as error:
         return str(error), 0.0
-    partial.replace(output)
-    seconds = time.monotonic() - start
-    output.with_suffix(".seconds").write_text(f"{seconds:.1f}\n")
+    except OSError as error:
+        return f"{notebook.name}: {trouble(error, output)}", 0.0
     return "", seconds
+
+
+def keep(partial: Path, output: Path, seconds: float, megabytes: float | None) -> None:
+    """Put an executed notebook in its place in the cache, and beside it what it took, each file whole or not there."""
+    partial.replace(output)
+    for suffix, number in (("seconds", seconds), ("megabytes", megabytes)):
+        if number is not None:
+            partial = output.with_name(f".{output.stem}.{suffix}")
+            partial.write_text(f"{number:.1f}\n")
+            partial.replace(output.with_suffix(f".{suffix}"))
+
+
+def kept_number(file: Path) -> float | None:
+    """What was kept beside a notebook; None if it was not, or is broken: that must not keep a book from being built."""
+    try:
+        return float(file.read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def end_with_parent() -> None:
@@ -167,12 +188,13 @@ def execute_all(book: Book) -> dict[Path, Path]:
     around = surroundings(book.root)
     cache = book.build / "cache"
     cache.mkdir(parents=True, exist_ok=True)
-    for partial in cache.glob(".*.ipynb"):  # left by a run that was interrupted
-        partial.unlink()
+    for partial in cache.glob(".*"):  # left by a run that was interrupted
+        if partial.is_file():
+            partial.unlink()
     done = {notebook: cached(book, notebook, around) for notebook in book.notebooks()}
     todo: list[Task] = []
     for notebook, output in done.items():
-        if output.exists():
+        if output.exists() and is_whole(output):
             output.touch()  # the ones used last are kept
         else:
             check_data(notebook, {})
@@ -180,20 +202,32 @@ def execute_all(book: Book) -> dict[Path, Path]:
     if todo:
         for path in sorted(set((book.root / "notebooks").glob("*.ipynb")) - set(done)):
             print(f"{path.name} is not in _toc.yml, so it is not run and gets no page")
-        print(f"running {len(todo)} of {len(done)} notebooks", flush=True)
-        execute_side_by_side(todo)
+        execute_side_by_side(todo, len(done))
     for notebook in done:
         kept = sorted(cache.glob(f"{notebook.stem}-*.ipynb"), key=lambda path: -path.stat().st_mtime)
         for old in kept[KEPT:]:
-            old.unlink()
-            old.with_suffix(".seconds").unlink(missing_ok=True)
+            for file in (old, old.with_suffix(".seconds"), old.with_suffix(".megabytes")):
+                file.unlink(missing_ok=True)
     return done
 
 
-def execute_side_by_side(todo: Sequence[Task]) -> None:
-    """Run notebooks on two cores, and tell what is done and how long the rest may take."""
+def is_whole(output: Path) -> bool:
+    """Whether a cached notebook can be read; one that a crash of the machine has cut off is removed, to be run again."""
+    try:
+        read(output)
+    except ToolError:
+        output.unlink()
+        return False
+    return True
+
+
+def execute_side_by_side(todo: Sequence[Task], of: int) -> None:
+    """Run notebooks on two cores, and tell what runs, what is done and how long the rest may take."""
     workers = min(2, os.cpu_count() or 1, len(todo))
     left = {notebook: expected_seconds(notebook, output.parent) for notebook, output, _ in todo}
+    print(f"running {len(todo)} of {of} notebooks{time_left(left.values(), 0, 0, workers)}:", flush=True)
+    names = ", ".join(notebook.stem for notebook in left)
+    print(textwrap.fill(names, 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False), flush=True)
     start, before, errors = time.monotonic(), oom_kills(), []
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with_parent) as pool:
@@ -217,13 +251,15 @@ def execute_side_by_side(todo: Sequence[Task]) -> None:
 
 def expected_seconds(notebook: Path, cache: Path) -> float | None:
     """What a notebook took when it was last run here."""
-    known = sorted(cache.glob(f"{notebook.stem}-*.seconds"), key=lambda path: path.stat().st_mtime)
-    return float(known[-1].read_text()) if known else None
+    files = sorted(cache.glob(f"{notebook.stem}-*.seconds"), key=lambda path: -path.stat().st_mtime)
+    return next((seconds for file in files if (seconds := kept_number(file)) is not None), None)
 
 
-def time_left(left: Iterable[float | None], spent: float, finished: int, workers: int) -> str:
-    """In words; a notebook that was never run here counts as the mean of those that have finished."""
-    seconds = sum(spent / finished if one is None else one / workers for one in left)
+def time_left(left: Collection[float | None], spent: float, finished: int, workers: int) -> str:
+    """In words; a notebook that was never run here counts as the mean of those that have finished, or else of those that are known."""
+    known = [one / workers for one in left if one is not None]
+    guess = spent / finished if finished else sum(known) / max(1, len(known))
+    seconds = sum(known) + guess * sum(one is None for one in left)
     if not seconds:
         return ""
     return f"; about {seconds:.0f} s left" if seconds < 90 else f"; about {seconds / 60:.0f} min left"
@@ -264,10 +300,12 @@ def fill_stage(book: Book, executed: dict[Path, Path]) -> Path:
         copy = staged / notebook.relative_to(book.root)
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(nbformat.writes(without_traces(read(result))), encoding="utf-8")
-    took = {path.stem: result.with_suffix(".seconds") for path, result in executed.items()}
-    seconds = {name: float(file.read_text()) for name, file in took.items() if file.exists()}
+    took = {
+        path.stem: {what: kept_number(result.with_suffix(f".{what}")) for what in ("seconds", "megabytes")}
+        for path, result in executed.items()
+    }
     (staged / "book").mkdir(exist_ok=True)
-    (staged / "book" / "execution.json").write_text(json.dumps(seconds))  # for the page on the book's health
+    (staged / "book" / "execution.json").write_text(json.dumps(took))  # for the page on the book's health
     return staged
 
 
@@ -300,25 +338,32 @@ def build_html(book: Book, staged: Path) -> Path:
 
 def run_and_tell(command: Sequence[str], log: Any) -> int:
     """Run Jupyter Book into a log, with a line about where it is every few seconds; its exit status."""
-    start = said = time.monotonic()
+    start, at = time.monotonic(), "starting Sphinx"
+    ended = threading.Event()
+
+    def tell() -> None:
+        while not ended.wait(SILENT):  # Sphinx itself is silent while it works on one long page
+            print(f"  {at} ({time.monotonic() - start:.0f} s)", flush=True)
+
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
     )
     assert process.stdout
+    threading.Thread(target=tell, daemon=True).start()
     try:
         for line in process.stdout:
             log.write(line)
-            at = re.search(
+            found = re.search(
                 r"(reading sources|writing output|highlighting module code)\.\.\. *\[ *(\d+%)", strip_colours(line)
             )
-            if at and time.monotonic() - said >= SILENT / 2:
-                said = time.monotonic()
-                print(f"  {at[1]}: {at[2]} ({said - start:.0f} s)", flush=True)
+            if found:
+                at = f"{found[1]}: {found[2]}"
     except BaseException:
         process.terminate()
         raise
     finally:
         code = process.wait()
+        ended.set()
     return code
 
 

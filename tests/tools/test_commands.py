@@ -2,6 +2,8 @@
 
 import errno
 import importlib.metadata
+import io
+import json
 import os
 import re
 import shutil
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -136,6 +139,90 @@ def test_a_readers_own_notebook_is_not_the_books(tmp_path: Path) -> None:
     assert book.home == root / "_build" / "lam-0.3"
 
 
+@pytest.fixture
+def book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> build.Book:
+    """A book of one chapter, which is executed by copying it, in this process."""
+    monkeypatch.setenv("LAI_DATA", "none")
+    write(contents(tmp_path, "20_tiny") / "notebooks")
+
+    def run(source: Path, output: Path, values: dict[str, Any]) -> float | None:
+        shutil.copy(source, output)
+        return None
+
+    monkeypatch.setattr(build, "run", run)
+    monkeypatch.setattr(build, "ProcessPoolExecutor", lambda *_, **__: ThreadPoolExecutor(1))
+    return build.Book(tmp_path)
+
+
+def test_a_broken_cache_repairs_itself(book: build.Book, capsys: pytest.CaptureFixture[str]) -> None:
+    """After a crash of the machine a file may be empty or cut off."""
+    (cached,) = build.execute_all(book).values()
+    whole = cached.read_text()
+    for text in ("", whole[: len(whole) // 2]):
+        cached.write_text(text)
+        capsys.readouterr()
+        assert list(build.execute_all(book).values()) == [cached]
+        assert cached.read_text() == whole and "running 1 of 1 notebooks" in capsys.readouterr().out
+    for text in ("", "1.2.3", "\0\0"):
+        cached.with_suffix(".seconds").write_text(text)
+        cached.with_suffix(".megabytes").write_text(text)
+        assert build.expected_seconds(book.root / "notebooks" / "20_tiny.ipynb", cached.parent) is None
+        (book.root / "_config.yml").touch()
+        staged = build.fill_stage(book, build.execute_all(book))
+        took = json.loads((staged / "book" / "execution.json").read_text())
+        assert took == {"20_tiny": {"seconds": None, "megabytes": None}}
+
+
+def test_what_was_left_half_written_in_the_cache_is_removed(book: build.Book) -> None:
+    (cached,) = build.execute_all(book).values()
+    kept = {cached, cached.with_suffix(".seconds")}
+    for name in (f".{cached.name}", f".{cached.stem}.seconds", f".{cached.stem}.megabytes"):
+        (cached.parent / name).write_text("")
+    (cached.parent / ".ipynb_checkpoints").mkdir()  # Jupyter's, where somebody has looked into the cache
+    build.execute_all(book)
+    assert {path for path in cached.parent.iterdir() if path.is_file()} == kept
+
+
+def test_a_full_disk_in_a_build_is_told_with_the_chapter(
+    book: build.Book, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(build, "keep", full)
+    assert build.main(["--root", str(book.root)]) == 1
+    error = capsys.readouterr().err
+    assert "error: 20_tiny.ipynb" in error and str(book.build / "cache") in error and "the disk is full; free" in error
+
+
+def test_a_build_says_first_what_it_runs_and_how_long_it_may_take(
+    book: build.Book, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = contents(book.root, "20_tiny", "30_other") / "notebooks" / "30_other.ipynb"
+    write(path.parent, name=path.stem)
+    build.execute_all(book)
+    first = capsys.readouterr().out.splitlines()
+    assert first[:2] == ["running 2 of 2 notebooks:", "  20_tiny, 30_other"]
+    (cache,) = {file.parent for file in build.execute_all(book).values()}
+    for file in cache.glob("20_tiny-*.seconds"):
+        file.write_text("60.0\n")
+    write(path.parent, "print(lam, 'again')")
+    build.execute_all(book)
+    again = capsys.readouterr().out.splitlines()
+    assert again[:2] == ["running 1 of 2 notebooks; about 60 s left:", "  20_tiny"]
+
+
+def test_a_silent_sphinx_is_not_a_silent_build(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(build, "SILENT", 0.05)
+    log = io.StringIO()
+    code = "print('reading sources... [ 42%] book/intro', flush=True); import sys, time; time.sleep(2)"
+    assert build.run_and_tell([sys.executable, "-c", code], log) == 0
+    said = capsys.readouterr().out
+    assert "  reading sources: 42% (" in said and "[ 42%] book/intro" in log.getvalue()
+
+
 def test_the_memory_of_a_kernel_is_kept_where_the_system_tells_it(tmp_path: Path) -> None:
     path = write(tmp_path / "notebooks", "held = bytearray(300_000_000)")
     megabytes = notebook.run(path, tmp_path / "done.ipynb", {})
@@ -150,6 +237,8 @@ def test_the_memory_of_a_kernel_is_kept_where_the_system_tells_it(tmp_path: Path
 
 
 def test_time_left_goes_by_earlier_runs() -> None:
+    assert build.time_left([None, None], spent=0, finished=0, workers=2) == ""
+    assert build.time_left([60.0, None], spent=0, finished=0, workers=2) == "; about 60 s left"
     assert build.time_left([], spent=10, finished=2, workers=2) == ""
     assert build.time_left([60.0, 40.0], spent=10, finished=2, workers=2) == "; about 50 s left"
     assert build.time_left([None, None, 590.0], spent=10, finished=2, workers=1) == "; about 10 min left"

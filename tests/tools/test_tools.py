@@ -347,6 +347,9 @@ def test_what_nbval_executed_is_what_the_book_is_built_of(
     assert nbval() == 0
     (kept,) = build.execute_all(build.Book(book)).values()
     assert "running" not in capsys.readouterr().out and "lam is 0.5" in kept.read_text()
+    beside = {".seconds", ".megabytes"} if Path("/proc/self/status").exists() else {".seconds"}
+    assert {path for path in kept.parent.iterdir()} == {kept, *(kept.with_suffix(suffix) for suffix in beside)}
+    assert all((build.kept_number(kept.with_suffix(suffix)) or 0) > 0 for suffix in beside)
 
 
 def test_executions_are_keyed_by_all_they_depend_on(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
