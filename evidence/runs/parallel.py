@@ -26,7 +26,7 @@ def run_parallel(
     Parameters
     ----------
     n_jobs : int, optional
-        Processes. Default: what ``joblib.parallel_config`` says, else 1.
+        Processes, no more than there are calls. Default: what ``joblib.parallel_config`` says, else 1.
     progress : bool
         Show a bar with the time left.
     costs : sequence of float, optional
@@ -45,7 +45,8 @@ def run_parallel(
     results: list = [None] * len(calls)
     order = sorted(range(len(calls)), key=lambda i: -weights[i])  # of equals, as they came
     bar = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}"
-    parallel = Parallel(n_jobs=n_jobs, batch_size=1, return_as="generator_unordered")
+    processes = None if n_jobs is None else min(n_jobs, max(len(calls), 1))
+    parallel = Parallel(n_jobs=processes, batch_size=1, return_as="generator_unordered")
     with tqdm(total=sum(weights), disable=not progress, bar_format=bar) as shown, _ticking(shown):
         for done, (i, result) in enumerate(parallel(delayed(_one)(function, i, calls[i]) for i in order), 1):
             results[i] = result

@@ -28,6 +28,7 @@ from evidence.runs import arms
 from evidence.runs import store as cells
 from evidence.runs.arms import Arm, train_arms
 from evidence.runs.experiments import planned, run_experiment
+from evidence.runs.parallel import run_parallel
 from evidence.runs.protocols import PROTOCOLS
 from evidence.runs.store import CellStore
 from tools import reproduce
@@ -245,6 +246,16 @@ def test_both_kinds_of_table_in_one_call(monkeypatch: pytest.MonkeyPatch) -> Non
     reproduce.main(["strength", "relatives"])
     reproduce.main(["strength"])
     assert made == ["the paper's", "relatives", "the paper's"]
+
+
+def test_no_more_processes_than_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+    plain = joblib.Parallel
+    monkeypatch.setattr(joblib, "Parallel", lambda n_jobs, **more: asked.append(n_jobs) or plain(n_jobs, **more))
+    for n_jobs in (None, 1, 2, 12, 1000):
+        assert run_parallel(pow, [(2, 3), (3, 2)], n_jobs=n_jobs) == [8, 9]
+    assert run_parallel(pow, [], n_jobs=12) == []
+    assert asked == [None, 1, 2, 2, 2, 1]
 
 
 # --- errors ---------------------------------------------------------------------------------------------------
