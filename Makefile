@@ -8,6 +8,11 @@
 
 PYTHON ?= python3
 PORT ?= 8000
+# One thread per kernel, so that several notebooks side by side do not fight for cores and results do not depend on their number.
+OMP_NUM_THREADS ?= 1
+# For glibc: memory in large pages, and what a training step used kept for the next one, instead of given back and asked
+# for again; training is slower without.
+GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483648
 PY := .venv/bin/python
 # All tests of a group on one worker, as they share what one of them sets up: a file, and for the unit tests a chapter, see
 # tests/conftest.py. In the order of names, which has the longest first and no long one last.
@@ -22,19 +27,17 @@ WHICH = -m "not long"
 GIVEN_LAM := $(if $(filter undefined,$(origin LAM)),,--lam "$$LAM")
 GIVEN_NAME := $(if $(findstring command,$(origin NAME)),--name "$$NAME")
 # Values reach the tools through the environment and as they were typed, so that neither make nor a shell parses them.
-$(foreach name,NAME PARAMS LAM PORT PYTHON ARGS,$(eval override $(name) := $$(value $(name))))
-export NAME PARAMS LAM PORT PYTHON ARGS
+TYPED := NAME PARAMS LAM PORT PYTHON ARGS OMP_NUM_THREADS GLIBC_TUNABLES
+$(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name))))
+export $(TYPED)
+HAS_PYTHON = command -v "$$PYTHON" >/dev/null || { \
+  echo "error: PYTHON=$$PYTHON is not installed; Python 3.11 to 3.13 is needed" >&2; exit 1; }
+HAS_THREADS = case "$$OMP_NUM_THREADS" in ''|0*|*[!0-9]*|????*) \
+  echo "error: OMP_NUM_THREADS=$$OMP_NUM_THREADS: must be a whole number from 1 to 999" >&2; exit 1;; esac
 # A tool with the words of ARGS.
 TOOL = $(PY) -m tools.words
-# The venv's own kernel, whatever else is installed; and one thread per kernel, so that several
-# notebooks side by side do not fight for cores and results do not depend on their number.
+# The venv's own kernel, whatever else is installed.
 export JUPYTER_PREFER_ENV_PATH := 1
-OMP_NUM_THREADS ?= 1
-export OMP_NUM_THREADS
-# For glibc: memory in large pages, and what a training step used kept for the next one, instead of given back and asked
-# for again; training is slower without.
-GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=2147483648
-export GLIBC_TUNABLES
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -44,11 +47,12 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s%s\n", $$1, $$2}' Makefile
 
 env: ## create or update .venv from requirements.txt
-	@command -v "$$PYTHON" >/dev/null || { \
-	  echo "error: PYTHON=$$PYTHON is not installed; Python 3.11 to 3.13 is needed" >&2; exit 1; }
+	@$(HAS_PYTHON)
+	@$(HAS_THREADS)
 	@"$$PYTHON" tools/env.py
 
 doctor: ## what this machine has for the book, to paste into a report; installs nothing
+	@$(HAS_PYTHON)
 	@"$$PYTHON" tools/doctor.py
 
 book: env ## run the notebooks and build the HTML; LAM=0.05 builds it at another λ
@@ -66,7 +70,8 @@ chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds
 test: lint chapters units ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
 
 test-all: WHICH = --record-health
-test-all: lint chapters units ## the same with what is long or drawn at random
+test-all: lint chapters units ## the same with what is long or drawn at random, then 100 moments of `make faults`
+	@$(PY) -m tools.faults --moments 100
 
 chapters: env ## of the checks: run every notebook and compare its verdicts
 	@$(NBVAL)

@@ -1,6 +1,7 @@
 """What this machine has for the book: a line for each thing, OK or FAIL with the remedy, to paste into a report.
 
 Needs nothing but the standard library, because .venv is one of the things that may be broken; it installs and changes nothing.
+Its syntax stays that of Python 3.6, so that an old one reaches the line that says so.
 """
 
 import os
@@ -13,15 +14,15 @@ from pathlib import Path
 import env  # type: ignore[import-not-found]  # it stands beside this program
 
 ROOT = env.ROOT
-Line = tuple[str, str, str]
+Line = tuple
 """What was looked at, what was found, and the remedy if that will not do."""
 
 SPACE = 10.0  # GB: packages with CUDA take seven, a build of the book under one
 MEMORY = 4.0  # GB: two chapters side by side
 
 
-def lines() -> list[Line]:
-    looks = (system, python, venv, torch, compiler, cores, memory, disk, home, data, browser)
+def lines() -> list:
+    looks = (system, python, git, venv, torch, compiler, cores, threads, memory, disk, home, data, browser)
     return [look() for look in looks]
 
 
@@ -33,6 +34,11 @@ def python() -> Line:
     good = env.OLDEST <= sys.version_info[:2] <= env.NEWEST
     remedy = "" if good else "install Python 3.11 to 3.13 and name it: make PYTHON=python3.12 ..."
     return "Python", f"{platform.python_version()} at {sys.executable}", remedy
+
+
+def git() -> Line:
+    found = shutil.which("git")
+    return "git", output(found, "--version") if found else "none; not needed to build the book", ""
 
 
 def venv() -> Line:
@@ -53,8 +59,8 @@ def torch() -> Line:
 
 def compiler() -> Line:
     """torch.compile wants one; without it the same programs run uncompiled."""
-    found = next((path for name in ("g++", "clang++", "c++") if (path := shutil.which(name))), None)
-    if found is None:
+    found = first("g++", "clang++", "c++")
+    if not found:
         return "compiler", "none: training side by side is slower, with the same results", ""
     return "compiler", output(found, "--version").split("\n")[0] or found, ""
 
@@ -62,6 +68,12 @@ def compiler() -> Line:
 def cores() -> Line:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return "cores", f"{count}", ""
+
+
+def threads() -> Line:
+    found = os.environ.get("OMP_NUM_THREADS", "1")
+    good = found.isdecimal() and 1 <= int(found) <= 999
+    return "threads", "OMP_NUM_THREADS=" + found, "" if good else "set a whole number from 1 to 999, or none for 1"
 
 
 def memory() -> Line:
@@ -109,16 +121,22 @@ def data() -> Line:
 
 
 def browser() -> Line:
-    found = next(
-        (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-    )
+    found = first("chromium", "chromium-browser", "google-chrome")
     return "browser", found or "no Chromium: make test skips what needs one", ""
+
+
+def first(*names: str) -> str:
+    """Where the first of some programs is that is installed; nothing if none is."""
+    return next(filter(None, map(shutil.which, names)), "")
 
 
 def output(*command: str) -> str:
     """What a program prints; nothing if it fails."""
+    null = subprocess.DEVNULL
     try:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True).stdout.strip()
+        return subprocess.check_output(
+            command, cwd=str(ROOT), stdin=null, stderr=null, universal_newlines=True, timeout=120
+        ).strip()
     except (OSError, subprocess.SubprocessError):
         return ""
 

@@ -1,5 +1,6 @@
 """What happens to the commands on a machine that is not as it should be: each kind of trouble is told in a line or two."""
 
+import ast
 import errno
 import importlib.metadata
 import io
@@ -400,7 +401,15 @@ TRICKS = ["$(touch pwned)", "$(shell touch pwned)", "`touch pwned`", "'; touch p
 
 
 @pytest.mark.parametrize(
-    "variable, target", [("PYTHON", "env"), ("PYTHON", "doctor"), ("PORT", "serve"), ("ARGS", "reproduce")]
+    "variable, target",
+    [
+        ("PYTHON", "env"),
+        ("PYTHON", "doctor"),
+        ("PORT", "serve"),
+        ("ARGS", "reproduce"),
+        ("OMP_NUM_THREADS", "doctor"),
+        ("GLIBC_TUNABLES", "doctor"),
+    ],
 )
 def test_make_runs_nothing_that_a_variable_says(tmp_path: Path, variable: str, target: str) -> None:
     """Neither make nor its shell; with a stand-in for the interpreter, which does nothing."""
@@ -415,6 +424,52 @@ def test_make_runs_nothing_that_a_variable_says(tmp_path: Path, variable: str, t
         assert not (tmp_path / "pwned").exists(), trick
         if variable != "PYTHON":
             assert (tmp_path / "said").read_text() == trick
+
+
+@pytest.mark.parametrize("text", ["words", "", "0", "-1", "1.5", "1,2", "99999999999"])
+def test_a_number_of_threads_is_a_whole_number(tmp_path: Path, text: str) -> None:
+    """Or nothing is run; `make doctor` runs, and tells it."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    told = subprocess.run(["make", "env", f"OMP_NUM_THREADS={text}"], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode and told.stdout == ""
+    assert told.stderr.startswith(f"error: OMP_NUM_THREADS={text}: must be a whole number from 1 to 999\n")
+    code = "import doctor; print(*doctor.threads())"
+    around = {**os.environ, "OMP_NUM_THREADS": text, "PYTHONPATH": str(ROOT / "tools")}
+    said = subprocess.check_output([sys.executable, "-c", code], env=around, text=True)
+    assert said.endswith("set a whole number from 1 to 999, or none for 1\n")
+
+
+@pytest.mark.parametrize("target", ["env", "doctor"])
+def test_a_python_that_is_not_there_is_named(tmp_path: Path, target: str) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    told = subprocess.run(["make", target, "PYTHON=nope"], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode and "error: PYTHON=nope is not installed; Python 3.11 to 3.13 is needed" in told.stderr
+    assert "not found" not in told.stderr
+
+
+@pytest.mark.parametrize("name", ["env", "doctor"])
+def test_an_old_python_reaches_the_sentence_about_its_version(name: str) -> None:
+    """Nothing that Python 3.6 cannot parse, nor what runs in later ones only."""
+    text = (ROOT / "tools" / f"{name}.py").read_text()
+    ast.parse(text, feature_version=(3, 6))
+    assert re.findall(r"\b(?:tuple|list|dict|set)\[|capture_output|text=True|removeprefix|\w \| None", text) == []
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null/nowhere"])
+def test_a_chapter_needs_no_home(tmp_path: Path, home: str | None) -> None:
+    """Neither one that is known nor one that can be written."""
+    write(tmp_path / "notebooks")
+    around = {
+        name: text
+        for name, text in os.environ.items()
+        if name != "HOME" and not name.startswith(("XDG_", "IPYTHON", "JUPYTER", "MPL"))
+    }
+    around |= {} if home is None else {"HOME": home}
+    places = ["--notebooks", str(tmp_path / "notebooks"), "--runs", str(tmp_path / "runs")]
+    command = [sys.executable, "-m", "tools.chapter", "--name", "tiny", *places]
+    done = subprocess.run(command, cwd=ROOT, env=around, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["20_tiny.ipynb"]
 
 
 def test_tools_hold_what_the_makefile_calls() -> None:
@@ -438,5 +493,5 @@ def test_doctor_says_what_is_wrong_and_what_to_do(tmp_path: Path) -> None:
     assert done.returncode == 1 and done.stderr == ""
     assert said[".venv"].startswith("FAIL") and said[".venv"].endswith("; run make env")
     assert said["data"].startswith("FAIL") and "LAI_DATA=none" in said["data"]
-    for name in ("Python", "cores", "memory", "disk", "home", "compiler", "browser"):
+    for name in ("Python", "git", "cores", "threads", "memory", "disk", "home", "compiler", "browser"):
         assert said[name].startswith("OK"), said[name]
