@@ -12,7 +12,7 @@ import pytest
 from chapter_run import CHAPTERS, QUICK, ROOT, Run, small
 
 from evidence.exercises import RIGHT, Exercise
-from tools import chapter
+from tools import chapter, values
 
 TIMED = re.compile(r"cost-\w+|\w+-step")  # ratios of measured seconds, which change by themselves
 
@@ -96,6 +96,15 @@ def test_every_exercise_accepts_its_own_solution(name: str, lam: str) -> None:
     for key, exercise in exercises.items():
         solution = names[key.replace("exercise", "solution")]
         assert exercise(*(solution if isinstance(solution, tuple) else [solution])) == RIGHT, key
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("lam", [f"{end:g}" for end in values.LAM_ENDS])
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_computes_at_both_ends_of_lam(name: str, lam: str) -> None:
+    found = here(name, lam)
+    assert [key for key, text in found.items() if text == "nan"] == []
+    small(name, lam).assert_every_inserted_number_is_there()
 
 
 def test_the_two_ways_to_run_a_chapter_differ_in_nothing_else(tmp_path: Path) -> None:
