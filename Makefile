@@ -86,7 +86,7 @@ lint: env ## style, types, clean notebooks
 	@$(PY) -m mypy lai evidence benchmarks tools
 	@$(PY) -m tools.refresh --check
 
-pins: env ## move the pins to the newest releases and run every check, to the end
+pins: env ## move the pins to the newest releases and run `make test`, to the end
 	@$(PY) -m tools.pins
 	@$(MAKE) --keep-going test
 

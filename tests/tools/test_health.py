@@ -2,12 +2,15 @@
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tools import faults, health, mutate
@@ -104,6 +107,21 @@ def test_errata_are_counted(tmp_path: Path) -> None:
     (tmp_path / "errata.md").write_text("*Slip.* One.\n\nA *Slip.* inside a line.\n\n*Reading.* Two.\n*Slip.* Three.\n")
     said = health.page("errata", tmp_path)
     assert "in 3 places" in said and "In 2 of them" in said and "other 1 are" in said
+
+
+def test_a_child_may_be_killed_instead_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[psutil.Popen] = []
+
+    def start(*_: object) -> psutil.Popen:
+        started.append(psutil.Popen(["true"] if started else ["sh", "-c", "sleep 600; exit 3"]))
+        while len(started) == 1 and not started[0].children():
+            time.sleep(0.01)
+        return started[-1]
+
+    monkeypatch.setattr(faults, "start", start)
+    command = faults.COMMANDS["papermill"]
+    assert faults.disturbed(command, tmp_path, 0.0, "a child killed", random.Random(0)) == ""
+    assert [process.wait() for process in started] == [3, 0]  # the first came to its own end
 
 
 @pytest.mark.long
