@@ -12,19 +12,23 @@ BAD_INPUTS = "tests/lai/test_bad_inputs.py::test_refused_with_parameter_and_valu
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--record-health", action="store_true", help="keep the number of tests in book/health.json")
+    parser.addoption("--record-health", action="store_true", help="keep what the long tests found for the book's pages")
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not config.getoption("--record-health"):
         return
-    from tools import health
+    from tools import health, reproduce
 
     found = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "skipped")}
     ended = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
     axe = [value for report in ended for key, value in report.user_properties if key == "axe"]
     if axe:  # a number for every page
         health.record("axe", {"violations": sum(axe), "pages": len(axe)})
+    for report in ended:
+        for key, value in report.user_properties:
+            if key == "comparison":
+                reproduce.second(value)
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     health.record("tests", {**found, "bad_inputs": sum(name.startswith(BAD_INPUTS) for name in passed)})
 
