@@ -23,7 +23,7 @@ def test_verdicts_turn_with_the_results() -> None:
     sound = turned["protocol"] == "sound"
     lams = turned.loc[sound & turned["lam"].notna(), "lam"].unique()
     other = dict(zip(sorted(lams), sorted(lams, reverse=True), strict=True))
-    turned.loc[sound, "lam"] = turned.loc[sound, "lam"].map(other)
+    turned.loc[sound, "lam"] = turned.loc[sound, "lam_8"] = turned.loc[sound, "lam"].map(other)
     arms = before[before["protocol"] == "sound"].drop_duplicates("arm").set_index("lam")["arm"]
     turned.loc[sound, "arm"] = [("MSE" if math.isnan(lam) else arms[lam]) for lam in turned.loc[sound, "lam"]]
     run.names["kept"] = turned
