@@ -224,9 +224,8 @@ MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
 # Pages to look things up in. None of them may grow.
 LONGER = {
     "api": 45,
-    "api_evidence": 57,
+    "api_evidence": 55,
     "api_ledger": 100,
-    "claims": 61,
 }
 # 320 pixels are the smallest phones, and a laptop at a zoom of 400 %.
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 320, "height": 800}
