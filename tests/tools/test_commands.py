@@ -430,7 +430,9 @@ def test_make_runs_nothing_that_a_variable_says(tmp_path: Path, variable: str, t
 def test_a_number_of_threads_is_a_whole_number(tmp_path: Path, text: str) -> None:
     """Or nothing is run; `make doctor` runs, and tells it."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    told = subprocess.run(["make", "env", f"OMP_NUM_THREADS={text}"], cwd=tmp_path, capture_output=True, text=True)
+    told = subprocess.run(
+        ["make", "--no-print-directory", "env", f"OMP_NUM_THREADS={text}"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert told.returncode and told.stdout == ""
     assert told.stderr.startswith(f"error: OMP_NUM_THREADS={text}: must be a whole number from 1 to 999\n")
     code = "import doctor; print(*doctor.threads())"
