@@ -52,10 +52,10 @@ def chapter(page: str, soup: BeautifulSoup, pages: Sequence[str]) -> Tag:
         node.decompose()
     for folded in article.select("details:not([open])"):
         summary = folded.find("summary")
-        if (summary and "Solution" in summary.get_text()) or folded.find_parent("table"):
-            folded["open"] = ""
-        elif "hide" in folded.get_attribute_list("class"):
-            folded.decompose()
+        if "hide" in folded.get_attribute_list("class") and not (summary and "Solution" in summary.get_text()):
+            folded.decompose()  # code, or a table for those who want more
+        else:
+            folded["open"] = ""  # nobody can unfold paper
     for node in article.select("[id]"):
         node["id"] = f"{page}--{node['id']}"
     for link in article.select("a[href]"):
