@@ -9,12 +9,10 @@ import pandas as pd
 from torch.optim.swa_utils import AveragedModel
 
 from lai.schedule import LaiSchedule, check_count
-from lai.sweep import Sweep
 
 from .arms import Arm, check_seeds
 from .parallel import run_parallel
-from .protocols import PROTOCOLS
-from .readout import measure
+from .placement import measured, pretrained
 
 if TYPE_CHECKING:
     from evidence.data import Housing
@@ -74,20 +72,15 @@ def endings_study(
 def _one_seed(
     data: Housing, arms: Sequence[Arm], alpha: float, seed: int, lengths: tuple[int, int, int, int]
 ) -> pd.DataFrame:
-    recipe, (before, after, last, plain) = PROTOCOLS["sound"], lengths
-    train = data.train.x, data.train.y
-    options: dict[str, Any] = {"batch_size": min(recipe.batch_size, len(train[0])), "seed": seed, "drop_last": True}
-    trunk = Sweep([recipe.model(data.train.x, seed)], lr=recipe.lr, device="cpu")
-    trunk.fit(train, lams=[None], epochs=before, **options)
+    before, after, last, plain = lengths
+    trunk, options = pretrained(data, "sound", seed, before)
     sweep = trunk.branch([0] * (1 + len(arms)))
     averages = [AveragedModel(model) for model in sweep.models()]
     rows: list[dict[str, Any]] = []
 
     def add(ending: str, models: Iterable[Any]) -> None:
         for name, model in zip(["MSE", *(arm.name for arm in arms)], models, strict=True):
-            exact = measure(model, data).exact
-            found = {metric: exact[metric] for metric in ("rmse", "variance", "rms_k")}
-            rows.append({"seed": seed, "arm": name, "ending": ending, **found})
+            rows.append({"seed": seed, "arm": name, "ending": ending, **measured(model, data)})
 
     def each_epoch(epoch: int) -> None:
         if epoch >= before + after - last:
@@ -97,9 +90,9 @@ def _one_seed(
 
     schedule = LaiSchedule(alpha, pretrain_epochs=before, seed=seed)
     lams = [None, *(arm.lam for arm in arms)]
-    sweep.fit(train, lams=lams, schedule=schedule, first_epoch=before, epochs=after, each_epoch=each_epoch, **options)
+    sweep.fit(lams=lams, schedule=schedule, first_epoch=before, epochs=after, each_epoch=each_epoch, **options)
     add("last step", sweep.models())
     add("averaged weights", (average.module for average in averages))
-    sweep.fit(train, lams=[None] * len(lams), first_epoch=before + after, epochs=plain, **options)
+    sweep.fit(lams=[None] * len(lams), first_epoch=before + after, epochs=plain, **options)
     add("plain epochs", sweep.models())
     return pd.DataFrame(rows).groupby(["seed", "arm", "ending"], sort=False).mean().reset_index()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+from torch import nn
 
 from lai.factor import check_choice
 from lai.schedule import LaiSchedule, Placement, check_count
@@ -82,15 +83,27 @@ def placement_study(
     return pd.concat(run_parallel(_one_seed, calls, n_jobs=n_jobs), ignore_index=True)
 
 
+def pretrained(data: Housing, protocol: str, seed: int, epochs: int) -> tuple[Sweep, dict[str, Any]]:
+    """A network of the protocol after ``epochs`` of MSE, to branch arms off, and what all further training of it is given."""
+    recipe, train = PROTOCOLS[protocol], (data.train.x, data.train.y)
+    batch_size = min(recipe.batch_size, len(data.train.x))
+    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": True, "slope": recipe.slope}
+    trunk = Sweep([recipe.model(data.train.x, seed)], lr=recipe.lr, device="cpu")
+    trunk.fit(train, lams=[None], epochs=epochs, **options)
+    return trunk, {"train": train, **options}
+
+
+def measured(model: nn.Module, data: Housing) -> dict[str, float]:
+    """``rmse``, ``variance`` and ``rms_k`` with exact statistics."""
+    exact = measure(model, data).exact
+    return {metric: exact[metric] for metric in ("rmse", "variance", "rms_k")}
+
+
 def _one_seed(
     data: Housing, protocol: str, arms: Sequence[Arm], alpha: float, seed: int, lengths: tuple[int, int, int]
 ) -> pd.DataFrame:
-    recipe, (before, after, _) = PROTOCOLS[protocol], lengths
-    batch_size = min(recipe.batch_size, len(data.train.x))
-    options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "drop_last": True}
-    train = data.train.x, data.train.y
-    trunk = Sweep([recipe.model(data.train.x, seed)], lr=recipe.lr, device="cpu")
-    trunk.fit(train, lams=[None], epochs=before, **options)
+    before, after, _ = lengths
+    trunk, options = pretrained(data, protocol, seed, before)
     rows: list[dict[str, Any]] = []
     for placement in PLACEMENTS:
         free: dict[str, Any] = {"placement": "free", "epochs": max(1, after)} if placement == "free" else {}
@@ -98,12 +111,10 @@ def _one_seed(
         sweep = trunk.branch([0] * (1 + len(arms)))
         key = {"protocol": protocol, "seed": seed, "placement": placement}
         sweep.fit(
-            train,
             lams=[None, *(arm.lam for arm in arms)],
             schedule=schedule,
             first_epoch=before,
             epochs=after,
-            slope=recipe.slope,
             each_epoch=_measuring(sweep, schedule, data, ["MSE", *(arm.name for arm in arms)], lengths, key, rows),
             **options,
         )
@@ -131,8 +142,6 @@ def _measuring(
         if epoch >= before + after - last:
             since = (epoch + 1) * n_batches - 1 - latest
             for name, model in zip(names, sweep.models(), strict=True):
-                exact = measure(model, data).exact
-                found = {metric: exact[metric] for metric in ("rmse", "variance", "rms_k")}
-                rows.append({**key, "arm": name, "epoch": epoch, "since": since, **found})
+                rows.append({**key, "arm": name, "epoch": epoch, "since": since, **measured(model, data)})
 
     return measuring
