@@ -16,8 +16,10 @@ from evidence.ledger.one_row import With, Without, effects
 from evidence.ledger.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES, Results
 from evidence.ledger.queries.smoothness import smoothness_verdicts
-from evidence.ledger.stats import bootstrap_mean, paired
+from evidence.ledger.stats import Interval, bootstrap_mean, paired
 from evidence.ledger.tables import EVALUATIONS, column, lam_with_effect
+from evidence.relatives.compare import saved
+from evidence.relatives.tasks import FEW_ROWS
 from evidence.runs.slopes import by_slope
 
 RESULTS = Path(__file__).parents[2] / "book" / "results"
@@ -168,3 +170,33 @@ def test_what_the_page_says_of_one_row() -> None:
         for kind in (With, Without)
     }
     assert mse[Without].mean() < mse[With].mean() and mse[Without].std() < mse[With].std() / 2
+
+
+@pytest.mark.parametrize("lam", ["0.1", "0.01", "0.001"])
+def test_what_the_page_says_of_endings(lam: str) -> None:
+    """Averaged weights lose neither error nor smoothness against the mean of measures; plain epochs have less error and more slope."""
+    ends = pd.read_csv(RESULTS / "endings.csv").query(f"arm == 'λ = {lam}'").pivot(index="seed", columns="ending")
+    assert len(ends) == 10
+
+    def change(metric: str, ending: str) -> Interval:
+        return bootstrap_mean((ends[metric][ending] - ends[metric]["mean of measures"]).to_numpy())
+
+    assert change("rmse", "averaged weights").high < 0 and change("rms_k", "averaged weights").high < 0
+    assert change("rmse", "plain epochs").high < 0 < change("rms_k", "plain epochs").low
+
+
+def test_the_slope_penalty_has_the_lowest_line_of_the_first_front() -> None:
+    """On the housing data, at every slope where another line of the figure has a point and the penalty's has, but for MSE's own."""
+    front = saved(RESULTS, "relatives_fronts").query("task == 'housing'").set_index(["method", "units"])
+    penalty = front.loc[[("slope penalty", "standardised")]].sort_values("slope_mean")
+    slopes, errors = penalty["slope_mean"].to_numpy(), penalty["rmse_mean"].to_numpy()
+    for other in (("dropout", "standardised"), ("Lai", "standardised"), ("Lai", "raw")):
+        points = front.loc[[other]].query(f"{slopes.min()} <= slope_mean <= {slopes.max()}")
+        assert len(points) >= 3
+        assert (points["rmse_mean"] > np.interp(points["slope_mean"], slopes, errors)).all(), other
+
+
+def test_no_method_has_the_least_error_everywhere() -> None:
+    """Nor on the tasks with few rows."""
+    errors = saved(RESULTS).groupby(["task", "method", "units"])["rmse"].mean().unstack("task")
+    assert errors.idxmin().nunique() > 1 and errors[list(FEW_ROWS)].idxmin().nunique() > 1
