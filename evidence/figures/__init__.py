@@ -6,7 +6,7 @@ colours inverted.
 """
 
 from .boundary import factor_curve, pulls
-from .compact import compact_table
+from .compact import compact_table, feature_table
 from .coupling import kept_by_lam, slopes_by_feature, unit_slopes
 from .curves import change_by_slope, fitted, fitted_panels, switching, tangents
 from .directions import boundaries, factor_contours, list_effects, slope_map, triangles, worst_change
@@ -37,6 +37,7 @@ __all__ = [
     "explorer_data",
     "factor_contours",
     "factor_curve",
+    "feature_table",
     "fitted",
     "fitted_panels",
     "frontier",

@@ -1,8 +1,8 @@
-"""The table that opens a page of the evidence: what every loss does to error, variance and slope, beside the paper's figures."""
+"""The tables of a page of the evidence: what every loss does to error, variance and slope, and to the slope of each feature."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from evidence.ledger.stats import bootstrap_mean, paired
@@ -42,19 +42,12 @@ def compact_table(
     """
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for protocol, runs in table.groupby("protocol", sort=False):
-        control = runs[runs["arm"] == "MSE"].set_index("seed").sort_index()
+        control = runs[runs["arm"] == "MSE"]
         for arm in map(str, dict.fromkeys(runs["arm"])):
             row = rows[str(protocol), arm] = {}
             for i, (name, metric) in enumerate({"RMSE": "rmse", "variance": "variance", "slope": "rms_k"}.items()):
                 metric = column(metric, evaluation)
-                mse = control[metric].to_numpy()
-                if arm == "MSE":
-                    row[name] = f"{mse.mean():.3f} ± {mse.std(ddof=1):.3f}"
-                else:
-                    change = bootstrap_mean(100 * paired(runs, metric, arm, "MSE") / mse)
-                    row[name] = "{:+.1f} % ({:+.1f}\u00a0to\u00a0{:+.1f})".format(
-                        *change
-                    )  # breaks before the interval only
+                row[name] = _value(control[metric], ".3f") if arm == "MSE" else _change(runs, metric, arm)
                 if i < 2:  # the paper has no slopes
                     row[f"{name}, paper"] = _printed(paper, arm, i)
     import pandas as pd
@@ -62,6 +55,49 @@ def compact_table(
     out = pd.DataFrame(rows).T
     out.index.names = ["protocol", "loss"]
     return out
+
+
+def feature_table(table: pd.DataFrame, names: Sequence[str], *, evaluation: str = "averaged") -> pd.DataFrame:
+    """The slope of each feature under every loss in every protocol, as :func:`compact_table` has the slope over all of them.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Saved results of an experiment, a row for each protocol, arm and seed.
+    names : sequence of str
+        The features, in the order of the columns k_1, k_2 and so on.
+    evaluation : "averaged" or "last step"
+        See :data:`evidence.ledger.tables.EVALUATIONS`.
+
+    Returns
+    -------
+    DataFrame of str
+        Root mean squares over the validation rows, in the target's unit by the feature's own: for MSE the mean and the standard
+        deviation over seeds, for the others the change against MSE in per cent, paired by seed, with its 95 % bootstrap interval.
+    """
+    import pandas as pd
+
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for protocol, runs in table.groupby("protocol", sort=False):
+        for j, name in enumerate(names, 1):
+            metric = column(f"k_{j}", evaluation)
+            rows[str(protocol), name] = {
+                arm: _value(runs.loc[runs["arm"] == arm, metric], ".2g") if arm == "MSE" else _change(runs, metric, arm)
+                for arm in map(str, dict.fromkeys(runs["arm"]))
+            }
+    out = pd.DataFrame(rows).T.fillna("–")
+    out.index.names = ["protocol", "slope of"]
+    return out
+
+
+def _value(values: pd.Series, form: str) -> str:
+    return f"{values.mean():{form}} ± {values.std(ddof=1):{form}}"
+
+
+def _change(runs: pd.DataFrame, metric: str, arm: str) -> str:
+    mse = runs[runs["arm"] == "MSE"].sort_values("seed")[metric].to_numpy()
+    change = bootstrap_mean(100 * paired(runs, metric, arm, "MSE") / mse)
+    return "{:+.1f} % ({:+.1f}\u00a0to\u00a0{:+.1f})".format(*change)  # breaks before the interval only
 
 
 def _printed(paper: Mapping[str, tuple[float, float]], arm: str, i: int) -> str:

@@ -13,7 +13,7 @@ a bootstrap of ten values cannot reach so far out. Where we chose a bound, :func
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, wraps
@@ -174,22 +174,31 @@ class View:
         return self.kept[key]
 
     def _values(self, metric: str, lam: float | None, lam_8: float | None, alpha: float | None) -> pd.Series:
-        runs = self.runs
-        keep = runs["lam"].isna() if lam is None else np.isclose(runs["lam"], lam, rtol=1e-6)
+        import pandas as pd
+
+        keep = self._is("lam", lam)
         if lam is not None:
-            keep &= runs["lam_8"].isna() if lam_8 is None else np.isclose(runs["lam_8"], lam_8, rtol=1e-6)
+            keep &= self._is("lam_8", lam_8)
             if alpha is not None:
-                keep &= np.isclose(runs["alpha"], alpha, rtol=1e-6)
+                keep &= self._is("alpha", alpha)
         arm = f"λ = {lam}, λ₈ = {lam_8}, α = {alpha}"
         if not keep.any():
             raise MissingResults(f"the arm {arm} is not in the table")
         name = column(metric, self.evaluation)
-        if name not in runs:
+        if name not in self.runs:
             raise MissingResults(f"the column {name} is not in the table")
-        found = runs.loc[keep, ["seed", name]].drop_duplicates().set_index("seed")[name]
-        if found.index.has_duplicates:
+        # in numpy, as a ledger asks for tens of thousands of arms
+        seeds, values = self.runs["seed"].to_numpy()[keep], self.runs[name].to_numpy()[keep]
+        order = np.argsort(seeds, kind="stable")
+        seeds, values = seeds[order], values[order]
+        again = np.append(False, seeds[1:] == seeds[:-1])  # a run may stand in a table twice
+        if not np.array_equal(values[again], values[np.flatnonzero(again) - 1], equal_nan=True):
             raise ValueError(f"{self.name}: {arm} has a seed more than once")
-        return found.sort_index()
+        return pd.Series(values[~again], pd.Index(seeds[~again], name="seed"), name=name)
+
+    def _is(self, name: str, wanted: float | None) -> np.ndarray:
+        have = self.runs[name].to_numpy(dtype=float)
+        return np.isnan(have) if wanted is None else np.abs(have - wanted) <= 1e-6 * abs(wanted)
 
     def change(self, metric: str, arm: Sequence[float | None], control: Sequence[float | None] = (None,)) -> np.ndarray:
         """One arm less another, seed by seed."""
@@ -204,31 +213,51 @@ class View:
 
     def lams(self, wanted: Iterable[float | None], alpha: float) -> list[float]:
         """The λ of the paper that this protocol has at this α without a list, from large to small."""
-        runs = self.runs[self.runs["lam_8"].isna() & np.isclose(self.runs["alpha"], alpha, rtol=1e-6)]
-        have = runs["lam"].dropna().unique()
-        found = sorted((v for v in wanted if v is not None and np.isclose(have, v, rtol=1e-6).any()), reverse=True)
+        arms = self._is("lam_8", None) & self._is("alpha", alpha)
+        found = sorted((v for v in wanted if v is not None and (arms & self._is("lam", v)).any()), reverse=True)
         if len(found) < 2:
             raise MissingResults("the table has no two of the paper's λ")
         return found
 
     def lists(self) -> list[tuple[float, float, float]]:
         """λ, λ₈ and α of the arms whose last feature has a λ of its own."""
-        rows = self.runs.dropna(subset=["lam", "lam_8"])[["lam", "lam_8", "alpha"]].drop_duplicates()
+        rows = self.runs[["lam", "lam_8", "alpha"]].dropna(subset=["lam", "lam_8"]).drop_duplicates()
         return [(float(a), float(b), float(c)) for a, b, c in rows.itertuples(index=False)]
 
 
-def views(table: pd.DataFrame) -> Iterator[View]:
-    """Each protocol of a table, in both evaluations if the table has them."""
+class _Same:
+    """A table as a key: the very object, which a query asks for again and again and does not change."""
+
+    def __init__(self, table: pd.DataFrame) -> None:
+        self.table = table
+
+    def __hash__(self) -> int:
+        return id(self.table)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and other.table is self.table
+
+
+def views(table: pd.DataFrame) -> tuple[View, ...]:
+    """Each protocol of a table, in both evaluations if the table has them; made once, with what was asked of them."""
+    return _views(_Same(table))
+
+
+@lru_cache(maxsize=64)
+def _views(of: _Same) -> tuple[View, ...]:
     import pandas as pd
 
+    table = of.table
     last = table["lam_8"] if "lam_8" in table else pd.Series(np.nan, table.index)
     table = table.assign(lam_8=last.mask(np.isclose(last, table["lam"], rtol=1e-6)))  # only where it differs
-    both = column("rmse", "last step") in table
+    evaluations = EVALUATIONS if column("rmse", "last step") in table else EVALUATIONS[:1]
     protocols = [(str(protocol), runs) for protocol, runs in table.groupby("protocol", sort=False)]
-    for protocol, runs in protocols:
-        for evaluation in EVALUATIONS if both else ("averaged",):
-            name = f"{protocol}, {evaluation}" if both else protocol
-            yield View(name, runs, evaluation, len(protocols) * (1 + both))
+    beside = len(protocols) * len(evaluations)
+    return tuple(
+        View(f"{protocol}, {evaluation}" if len(evaluations) > 1 else protocol, runs, evaluation, beside)
+        for protocol, runs in protocols
+        for evaluation in evaluations
+    )
 
 
 Judge = Callable[[View], tuple[str, str]]

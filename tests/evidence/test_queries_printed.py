@@ -89,7 +89,7 @@ def test_columns_that_would_do_for_other_arms_do_not_hold(tmp_path: Path) -> Non
         "λ = 0.001": (0.001, None, 0.01),
     }
     made = table(lambda lam: 0.9 if lam == 0.001 else 0.7, falling, spread=1e-2, protocols=("published",))
-    view = next(views(made))
+    view = views(made)[0]
     printed = {"MSE": (0.7,), "λ = 0.1": (0.7,), "λ = 0.01": (0.7,), "λ = 0.001": (0.9,)}
     alike = Columns(arms, printed, ("rmse",)).judge(["λ = 0.1"])(view)
     assert alike[0] == "not shown" and "of 6 columns wrongly paired 4 are not contradicted: the test" in alike[1]

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from evidence import figures
-from evidence.data import KAGGLE_SHA256
+from evidence.data import FEATURES, KAGGLE_SHA256
 from evidence.ledger.one_row import With, Without, effects
 from evidence.ledger.paper import V1_SMOOTHNESS, V2_SMOOTHNESS
 from evidence.ledger.queries import QUERIES, Results
@@ -149,6 +149,23 @@ def test_the_compact_table_has_both_evaluations(table: pd.DataFrame) -> None:
         assert shown.loc["λ = 0.01", "slope"].startswith(f"{change:+.1f} % (")
     with pytest.raises(ValueError, match="evaluation = 'best'"):
         figures.compact_table(table, {}, evaluation="best")
+
+
+def test_the_table_of_features_has_the_slope_of_each(table: pd.DataFrame) -> None:
+    """One figure of each kind by arithmetic, from rows in another order; an arm that a protocol has not is a dash."""
+    shown = figures.feature_table(table.sample(frac=1, random_state=0), FEATURES, evaluation="last step")
+    runs = table[table["protocol"] == "sound"].set_index("seed")
+    mse, arm = (runs[runs["arm"] == name]["k_last_8"] for name in ("MSE", "λ = 0.01"))
+    assert shown.loc[("sound", "Longitude"), "MSE"] == f"{mse.mean():.2g} ± {mse.std():.2g}"
+    assert shown.loc[("sound", "Longitude"), "λ = 0.01"].startswith(f"{100 * (arm / mse - 1).mean():+.1f} % (")
+    assert len(shown) == 3 * len(FEATURES) and (shown.loc["published", "λ = 1"] == "–").all()
+
+
+def test_the_features_that_are_steep_in_their_own_unit_lose_most(table: pd.DataFrame) -> None:
+    """Page: so it is at λ = 0.01 in the sound protocol, for the four steepest of eight."""
+    own = table[table["protocol"] == "sound"].groupby("arm")[[f"k_{j}" for j in range(1, 9)]].mean()
+    lost = 1 - own.loc["λ = 0.01"] / own.loc["MSE"]
+    assert set(lost.nlargest(4).index) == set(own.loc["MSE"].nlargest(4).index)
 
 
 def test_what_the_page_says_of_one_row() -> None:
