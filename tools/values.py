@@ -13,10 +13,9 @@ from typing import Any
 
 import yaml
 
+from evidence.limits import LAM_ENDS
 from tools.notebook import Parameter, ToolError, parameters, read
 
-LAM_ENDS = 1e-12, 1e12
-"""The least and largest λ at which every chapter still computes: beyond, squares leave what float32 can hold."""
 LARGEST = 1e6
 """For counts, and for numbers that are not λ: sizes beyond it are slips of the keyboard."""
 MOST_LAMS = 12

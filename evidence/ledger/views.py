@@ -250,7 +250,7 @@ def _views(of: _Same) -> tuple[View, ...]:
     table = of.table
     last = table["lam_8"] if "lam_8" in table else pd.Series(np.nan, table.index)
     table = table.assign(lam_8=last.mask(np.isclose(last, table["lam"], rtol=1e-6)))  # only where it differs
-    evaluations = EVALUATIONS if column("rmse", "last step") in table else EVALUATIONS[:1]
+    evaluations = tuple(EVALUATIONS) if column("rmse", "last step") in table else ("averaged",)
     protocols = [(str(protocol), runs) for protocol, runs in table.groupby("protocol", sort=False)]
     beside = len(protocols) * len(evaluations)
     return tuple(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from evidence.data import load_housing
+from evidence.limits import LAM_ENDS
 from tools import build, chapter, notebook, placement, rounding, search, values
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +75,7 @@ def test_a_chapters_own_value_is_accepted(stem: str, parameter: notebook.Paramet
 
 @pytest.mark.parametrize(("stem", "parameter"), LAMS)
 def test_lam_goes_as_far_as_chapters_compute(stem: str, parameter: notebook.Parameter) -> None:
-    low, high = values.LAM_ENDS
+    low, high = LAM_ENDS
     for end, beyond in ((low, low / 2), (high, high * 2)):
         assert read(stem, parameter.name, f"{end!r}") in (end, [end])
         assert_refused(stem, parameter.name, f"{beyond!r}")
