@@ -69,7 +69,7 @@ chapter: env ## rerun one chapter into _runs/: NAME=lambda LAM=0.3 PARAMS="seeds
 
 test: lint chapters units ## every check: lint, notebooks, built pages, unit tests; ARGS="-k ledger"
 
-test-all: WHICH = --record-health
+test-all: WHICH = --record-health --cov --cov-report=
 test-all: lint chapters units ## the same with what is long or drawn at random, then 100 moments of `make faults`
 	@$(PY) -m tools.faults --moments 100
 

@@ -1,5 +1,6 @@
 """What several files of tests ask for by name, and which tests share a worker."""
 
+import io
 from typing import Any
 
 import pytest
@@ -29,8 +30,21 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         for key, value in report.user_properties:
             if key == "comparison":
                 reproduce.second(value)
+    if config.getoption("cov_source", None):  # with --cov
+        health.record("coverage", covered())
     passed = [report.nodeid for report in terminalreporter.stats.get("passed", [])]
     health.record("tests", {**found, "bad_inputs": sum(name.startswith(BAD_INPUTS) for name in passed)})
+
+
+def covered() -> dict[str, float]:
+    """How much of each package the tests ran, in per cent of its statements and branches."""
+    from coverage import Coverage
+
+    kept = Coverage()
+    kept.load()
+    return {
+        name: round(kept.report(include=f"{name}/*", file=io.StringIO()), 1) for name in kept.get_option("run:source")
+    }
 
 
 @pytest.fixture

@@ -117,6 +117,11 @@ def checks(kept: Mapping[str, Any]) -> str:
                 tests,
             ]
         ]
+    if coverage := kept.get("coverage"):
+        rows += [
+            [f"statements and branches of `{name}` that the tests run, in %", f"{coverage[name]:g}", coverage]
+            for name in ("lai", "evidence")
+        ]
     if axe := kept.get("axe"):
         rows.append(
             [f"faults that axe-core found on {axe['pages']} pages, in light and dark", f"{axe['violations']}", axe]

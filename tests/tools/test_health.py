@@ -33,6 +33,7 @@ def test_what_is_recorded_is_on_the_page(tmp_path: Path) -> None:
     file = tmp_path / "health.json"
     assert health.page("checks", tmp_path) == "None has been run yet."
     health.record("tests", {"passed": 12345, "failed": 1, "skipped": 2, "bad_inputs": 678}, file)
+    health.record("coverage", {"lai": 97.3, "evidence": 88.0}, file)
     health.record("axe", {"violations": 5, "pages": 31}, file)
     health.record("mutants", {"killed": 17, "tried": 19}, file, part="loss")
     health.record("faults", {"survived": 3, "tried": 4}, file, part="make book")
@@ -43,6 +44,7 @@ def test_what_is_recorded_is_on_the_page(tmp_path: Path) -> None:
         "| 17 of 19 |" in page
         and "| 3 of 4 |" in page
         and "31 pages, in light and dark | 5 |" in page
+        and "of `lai` that the tests run, in % | 97.3 |" in page
         and health.today() in page
     )
     assert os.uname().nodename not in page
