@@ -147,7 +147,7 @@ class Sweep:
         slope: Slope = "own",
         val: tuple[Tensor, Tensor] | None = None,
         validate_every: int = 1,
-        each_epoch: Callable[[int], object] | None = None,
+        each_epoch: Callable[[dict[str, Any]], object] | None = None,
         **options: Any,
     ) -> dict[str, list[Any]]:
         """Train network i with ``lams[i]``: the Lai loss where the schedule says so, the plain loss elsewhere.
@@ -155,8 +155,8 @@ class Sweep:
         Parameters
         ----------
         train, schedule, epochs, batch_size, seed, first_epoch, drop_last, each_epoch
-            As in :func:`lai.fit`, but ``each_epoch`` is given the epoch's number and ends nothing; all networks see the
-            same batches.
+            As in :func:`lai.fit`; all networks see the same batches, and ``each_epoch`` is given a list with an entry for
+            each of them where :func:`lai.fit` has one number.
         lams : E entries
             λ of each network, a number or a list (one per feature), or None for the plain loss throughout.
         slope : "summed", "own" or "running"
@@ -184,6 +184,7 @@ class Sweep:
         check_count("validate_every", validate_every, least=1)
         check_choice("slope", slope, tuple(SLOPES))
         check_kind("schedule", schedule, LaiSchedule | None, "a lai.LaiSchedule, or None")
+        check_kind("each_epoch", each_epoch, Callable | None, "a function of what an epoch measured, or None")
         least = 2 if self._coupled else 1
         sizes = batch_sizes(
             len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last, least=least
@@ -225,8 +226,9 @@ class Sweep:
             if held_out is not None:
                 due = (epoch + 1 - first_epoch) % validate_every == 0 or epoch + 1 == first_epoch + epochs
                 history["val_rmse"] += [rmse(m, *held_out) if due else None for m in self.models()]
-            if each_epoch is not None:
-                each_epoch(epoch)
+            row = {name: values[-len(self) :] for name, values in history.items()} | {"epoch": epoch}
+            if each_epoch is not None and each_epoch(row) is True:
+                break
         return history
 
     def step(self, *parts: Part) -> Tensor:

@@ -385,8 +385,8 @@ class _Watch:
         if not epochs:
             self.look()
 
-    def __call__(self, epoch: int) -> None:
-        if epoch in self.epochs:
+    def __call__(self, row: dict[str, Any]) -> None:
+        if row["epoch"] in self.epochs:
             self.look()
 
     def look(self) -> None:

@@ -129,14 +129,15 @@ def _measuring(
     lengths: tuple[int, int, int],
     key: dict[str, Any],
     rows: list[dict[str, Any]],
-) -> Callable[[int], None]:
+) -> Callable[[dict[str, Any]], None]:
     """What is to be done after an epoch: a row for each network, if it is one of the last."""
     before, after, last = lengths
     n_batches = len(data.train.x) // min(PROTOCOLS[key["protocol"]].batch_size, len(data.train.x))
     latest = math.nan  # the number of the last Lai batch
 
-    def measuring(epoch: int) -> None:
+    def measuring(row: dict[str, Any]) -> None:
         nonlocal latest
+        epoch = row["epoch"]
         taken = schedule.batches(epoch, n_batches).nonzero().flatten()
         latest = epoch * n_batches + int(taken.max()) if len(taken) else latest
         if epoch >= before + after - last:

@@ -47,7 +47,7 @@ def test_each_ending_is_that_of_a_training_by_hand() -> None:
     train(0, 1, True)
     train(1, EPOCHS, True)
     assert found["last step"] == pytest.approx(errors[-1], rel=1e-4)
-    assert found["mean of measures"] == pytest.approx(sum(errors[-LAST:]) / LAST, rel=1e-4)
+    assert found["mean of evaluations"] == pytest.approx(sum(errors[-LAST:]) / LAST, rel=1e-4)
     averaged = copy.deepcopy(model)
     averaged.load_state_dict({name: sum(w[name] for w in weights[-LAST:]) / LAST for name in weights[-1]})
     assert found["averaged weights"] == pytest.approx(rmse(averaged, *data.val), rel=1e-4)

@@ -83,9 +83,12 @@ def test_a_verdict_that_turns_is_told(tmp_path: Path, claim: Claim) -> None:
     turned = one_row.judged(claim, tmp_path)
     assert turned is not None and turned.flips
     assert (turned.trained.verdict, turned.without.verdict) == ("holds", "fails")
-    assert one_row.told(claim, tmp_path) == "left out, the verdict is “fails”, and as many runs with it give “holds”"
+    assert (
+        one_row.told(claim, tmp_path)
+        == "left out, the verdict is “fails” (the same number of runs with it gives “holds”)"
+    )
     put(tmp_path, smoothness_heldout=table(flat, falling, noise=0.01).assign(seed=lambda t: t["seed"] + 100))
-    assert "; held out, the verdict is “not shown”, and as many" in one_row.told(claim, tmp_path)
+    assert "; held out, the verdict is “not shown” (the same number of runs" in one_row.told(claim, tmp_path)
 
 
 def test_too_few_seeds_have_no_say(tmp_path: Path, claim: Claim) -> None:
@@ -120,7 +123,7 @@ def test_where_chance_has_no_say_there_is_nothing_to_ask(tmp_path: Path, claim: 
 
 def test_the_ledger_keeps_what_turns_and_says_it(tmp_path: Path) -> None:
     file, text = tmp_path / "claims.yml", LEDGER.read_text()
-    words = "left out, the verdict is “fails”, and as many runs with it give “holds”"
+    words = "left out, the verdict is “fails” (the same number of runs with it gives “holds”)"
     file.write_text(rewritten(text, {"trade": Judgement("holds", "", 10, "", words)}))
     (trade,) = (one for one in load_ledger(file) if one.id == "trade")
     assert trade.row == words and trade.reason.endswith(f" With the row of 503 people a household {words}.")

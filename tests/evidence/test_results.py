@@ -191,12 +191,12 @@ def test_what_the_page_says_of_one_row() -> None:
 
 @pytest.mark.parametrize("lam", ["0.1", "0.01", "0.001"])
 def test_what_the_page_says_of_endings(lam: str) -> None:
-    """Averaged weights lose neither error nor smoothness against the mean of measures; plain epochs have less error and more slope."""
+    """Averaged weights lose neither error nor smoothness against the mean of evaluations; plain epochs have less error and more slope."""
     ends = pd.read_csv(RESULTS / "endings.csv").query(f"arm == 'λ = {lam}'").pivot(index="seed", columns="ending")
     assert len(ends) == 10
 
     def change(metric: str, ending: str) -> Interval:
-        return bootstrap_mean((ends[metric][ending] - ends[metric]["mean of measures"]).to_numpy())
+        return bootstrap_mean((ends[metric][ending] - ends[metric]["mean of evaluations"]).to_numpy())
 
     assert change("rmse", "averaged weights").high < 0 and change("rms_k", "averaged weights").high < 0
     assert change("rmse", "plain epochs").high < 0 < change("rms_k", "plain epochs").low

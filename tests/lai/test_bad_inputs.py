@@ -163,6 +163,7 @@ BAD: dict[tuple[str, str], tuple] = {
     ("Sweep.fit", "first_epoch"): NO_COUNT,
     ("Sweep.fit", "validate_every"): NO_SIZE,
     ("Sweep.fit", "slope"): (*NO_CHOICE, None),
+    ("Sweep.fit", "each_epoch"): (3, "stop", [1]),
     ("fit", "epochs"): NO_COUNT,
     ("fit", "batch_size"): NO_SIZE,
     ("fit", "lr"): (*NO_RATE, None),

@@ -172,15 +172,27 @@ def test_two_calls_are_one() -> None:
 
 def test_validation_and_the_callback_come_when_asked_for() -> None:
     sweep, val, seen = sweep_of(networks(n=2)), wave(20), []
-    each = lambda epoch: seen.append((epoch, [lai.rmse(m, *val) for m in sweep.models()]))  # noqa: E731
+    each = lambda row: seen.append((row, [lai.rmse(m, *val) for m in sweep.models()]))  # noqa: E731
     options = SETTINGS | {"epochs": 4, "val": val, "validate_every": 3, "first_epoch": 5, "each_epoch": each}
     history = sweep.fit(wave(), lams=[None, 0.1], **options)
-    assert [epoch for epoch, _ in seen] == [5, 6, 7, 8]
+    assert [row["epoch"] for row, _ in seen] == [5, 6, 7, 8]
+    assert [row["val_rmse"] for row, _ in seen[2:]] == [errors for _, errors in seen[2:]]
+    assert [loss for row, _ in seen for loss in row["loss"]] == history["loss"]
     assert history["epoch"] == [5, 5, 6, 6, 7, 7, 8, 8] and history["network"] == [0, 1] * 4
     assert history["val_rmse"] == [None] * 4 + seen[2][1] + seen[3][1]
     assert sweep.fit(wave(), lams=[None, 0.1], **SETTINGS | {"epochs": 0}) == {
         name: [] for name in ("epoch", "network", "loss", "lai_share")
     }
+
+
+def test_the_callback_ends_the_training_by_true() -> None:
+    stopped, short = sweep_of(networks(n=2)), sweep_of(networks(n=2))
+    history = stopped.fit(
+        wave(), lams=[None, 0.1], **SETTINGS | {"epochs": 5, "each_epoch": lambda row: row["epoch"] == 1}
+    )
+    assert history == short.fit(wave(), lams=[None, 0.1], **SETTINGS | {"epochs": 2})
+    for one, other in zip(stopped.models(), short.models(), strict=True):
+        checks.same(one, other, rtol=0, atol=0)
 
 
 def test_models_and_modes_around_it_stay_as_they_are() -> None:
