@@ -75,14 +75,11 @@ def relative(table: pd.DataFrame, measure: str, to: str | None = None) -> pd.Dat
     tasks = table["task"].unique()
     variants = pd.MultiIndex.from_frame(table[["method", "units"]].drop_duplicates())
     found = pd.DataFrame(index=variants, columns=tasks, dtype=float)
-    for task in tasks:
-        own = table[table["task"] == task]
-        reference = _of(own, MSE, to or measure)
-        needed = min(LEAST_SEEDS, len(reference))
-        for variant in variants:
-            change = (_of(own, variant, measure) / reference - 1).dropna()
-            if len(change) >= needed:
-                found.loc[variant, task] = change.mean()
+    reference = _of(table, MSE, to or measure)
+    needed = reference.groupby("task").size().clip(upper=LEAST_SEEDS)
+    for variant in variants:
+        changes = (_of(table, variant, measure) / reference - 1).dropna().groupby("task")
+        found.loc[variant] = changes.mean()[changes.size() >= needed.reindex(changes.size().index)].reindex(tasks)
     return found
 
 
@@ -109,12 +106,16 @@ def differences(
         A row for each task: ``mean``, ``low``, ``high``, ``seeds`` and ``word``: "better" or "worse" of ``one``, "not shown", or
         "not reached".
     """
+    reference = _of(table, MSE, to or measure)
+    gaps = ((_of(table, one, measure) - _of(table, other, measure)) / reference).dropna()
+    by_task, needed = (
+        {str(task): own for task, own in gaps.groupby("task")},
+        reference.groupby("task").size().clip(upper=LEAST_SEEDS),
+    )
     rows = {}
     for task in table["task"].unique():
-        own = table[table["task"] == task]
-        reference = _of(own, MSE, to or measure)
-        gap = ((_of(own, one, measure) - _of(own, other, measure)) / reference).dropna()
-        if len(gap) < min(LEAST_SEEDS, len(reference)) or len(gap) < 2:
+        gap = by_task.get(task, gaps[:0])
+        if len(gap) < max(2, needed[task]):
             rows[task] = (np.nan, np.nan, np.nan, len(gap), "not reached")
             continue
         mean, low, high = student_mean(gap.to_numpy(), level=1 - 0.05 / comparisons)
@@ -124,8 +125,9 @@ def differences(
 
 
 def _of(table: pd.DataFrame, variant: Variant, measure: str) -> pd.Series:
+    """A column of one variant, by task and seed."""
     method, units = variant
-    return table[(table["method"] == method) & (table["units"] == units)].set_index("seed")[measure]
+    return table[(table["method"] == method) & (table["units"] == units)].set_index(["task", "seed"])[measure]
 
 
 def in_pairs(
