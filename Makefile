@@ -20,7 +20,7 @@ SPREAD := --no-loadscope-reorder --dist
 # Each notebook once: nbval compares its verdicts with the committed ones, and the built pages are made of what it executed.
 NBVAL = $(PY) -m pytest -n 2 $(SPREAD) loadfile --nbval-lax --nbval-current-env --nbval-cell-timeout=900 notebooks
 # Three on two cores, because they often wait: for a browser, a kernel, another process.
-UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadgroup --doctest-modules tests lai evidence
+UNIT = $(PY) -m pytest -n 3 $(SPREAD) loadscope --doctest-modules tests lai evidence
 WHICH = -m "not long"
 
 # `LAM=` on the command line is an empty λ, to be refused, and not an absent one.

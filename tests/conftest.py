@@ -1,9 +1,15 @@
 """What several files of tests ask for by name, and which tests share a worker."""
 
+import functools
 import io
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+ROOT = Path(__file__).parents[1]
 
 collect_ignore = ["conftest.py", "book/conftest.py", "lai/conftest.py"]
 """No tests in them, and one name for two modules is more than the collection of doctests takes."""
@@ -53,27 +59,43 @@ def surrogate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAI_DATA", "none")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """All tests of a chapter on one worker, as they share its runs; other tests with those of their file.
+def group(nodeid: str) -> str:
+    """Tests of one group run in one process: those of a chapter, which share its runs, else those of a file."""
+    path, _, test = nodeid.partition("::")
+    if path.endswith("test_all_chapters.py") and (chapter := re.search(r"\[.*?(\d\d_[a-z_]+)", test)):
+        return chapter[1]
+    return chapters().get(path, path)
 
-    The first group that reads the built pages comes first and builds them, the others when they are there, so that no worker waits.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):  # which the mark belongs to; tools/mutate.py does without
-        return
-    groups = {}
-    for item in items:
-        chapter = getattr(getattr(item, "module", None), "CHAPTER", None)
-        if item.path.stem == "test_all_chapters" and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            chapter = item.callspec.params["name"]
-        groups[item] = chapter or item.path.relative_to(config.rootpath).as_posix()
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
+
+@functools.cache
+def chapters() -> dict[str, str]:
+    """The files of tests that are about one chapter."""
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "tests" / "book").glob("test_chapter_*.py")}
+    found = {path: re.search(r'^CHAPTER = "(\w+)"', text, re.MULTILINE) for path, text in texts.items()}
+    return {path.relative_to(ROOT).as_posix(): chapter[1] for path, chapter in found.items() if chapter}
+
+
+class ByGroup(LoadScopeScheduling):
+    """xdist 3.8 marks groups (`--dist loadgroup`) in a way that pytest 9.2 no longer sees, and runs every test where there is room."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)  # tools/mutate.py does without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    return ByGroup(config, log) if config.getoption("dist") == "loadscope" else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first group that reads the built pages comes first and builds them, the others when they are there, so that no process waits."""
+    groups = {item: group(item.nodeid) for item in items}
     of_pages = list(dict.fromkeys(groups[item] for item in items if "html" in getattr(item, "fixturenames", ())))
 
     def place(item: pytest.Item) -> int:
         if groups[item] in of_pages:
             return 0 if groups[item] == of_pages[0] else 2
         early = ("tests/benchmarks/", "tests/book/", "tests/evidence/")
-        return 1 if item.path.relative_to(config.rootpath).as_posix().startswith(early) else 3
+        return 1 if item.nodeid.startswith(early) else 3
 
     items.sort(key=place)

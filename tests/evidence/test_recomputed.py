@@ -1,4 +1,4 @@
-"""Runs of the committed tables, trained again and compared: one of each protocol, and (`make test-all`) of every table one
+"""Runs of the committed tables, trained again and compared: one of two protocols, and (`make test-all`) of every table one
 that is fixed and one drawn anew each time.
 
 Rounding differs with the machine and with the company that a run is trained in, and training amplifies it, so tolerances
@@ -85,11 +85,12 @@ FIXED = {
 }
 """A protocol, an arm and a seed of each table."""
 
-OF_500_EPOCHS = ("strength", "sampling")
+LONG = ("strength", "sampling", "lists")
+"""Of 500 epochs, or like another."""
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.long if name in OF_500_EPOCHS else ()) for name in EXPERIMENTS]
+    "name", [pytest.param(name, marks=pytest.mark.long if name in LONG else ()) for name in EXPERIMENTS]
 )
 def test_a_run_of_the_table_comes_out_again(name: str, committed: dict[str, Committed]) -> None:
     protocol, arm, seed = FIXED[name]
