@@ -53,7 +53,7 @@ def chapter(page: str, soup: BeautifulSoup, pages: Sequence[str]) -> Tag:
     for folded in article.select("details:not([open])"):
         summary = folded.find("summary")
         if "hide" in folded.get_attribute_list("class") and not (summary and "Solution" in summary.get_text()):
-            folded.decompose()  # code, or a table for those who want more
+            folded.replace_with(*tables_of(folded))  # the code goes
         else:
             folded["open"] = ""  # nobody can unfold paper
     for node in article.select("[id]"):
@@ -69,6 +69,16 @@ def chapter(page: str, soup: BeautifulSoup, pages: Sequence[str]) -> Tag:
             del link["href"]
     article["id"] = page
     return article
+
+
+def tables_of(folded: Tag) -> list[Tag]:
+    """The tables and figures of a folded cell, under the words that stood on the fold if they name them."""
+    found = folded.select(".cell_output:has(table), .cell_output:has(img)")
+    label = folded.select_one("summary .collapsed")
+    if not found or label is None or label.get_text().startswith("Show code"):
+        return found
+    label.attrs = {}
+    return [label, *found]
 
 
 def whole(html: Path, pages: Sequence[str]) -> str:

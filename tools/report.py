@@ -262,13 +262,15 @@ def answer(folder: Path) -> str:
     lai = tally(differences(table, "rmse", ("Lai", "standardised"), MSE, comparisons=n_tasks)["word"])
     near = closest(table).groupby("pair")["word"].agg(tally)
     noise, penalty = near["Lai loss against noise"], near["the penalty against noise"]
+    looked = f"{n_tasks} with MSE, {len(PAIRS) * len(MEASURES) * n_tasks} with the penalty and {len(CLOSEST) * n_tasks} with noise or finite differences"
     return (
-        f"On {n_tasks} tasks, with the best of {n_trials} strengths, Lai loss in every batch has a smaller error than MSE on {lai['better']} and a larger one on {lai['worse']}; on the others no difference is shown. "
-        f"At 60 % of MSE's slope, in the same units and with the same share α of batches, it has a larger error than the plain slope penalty in {all_60['worse']} of {all_60['compared']} comparisons "
-        f"({standard['worse']} of {standard['compared']} in standardised units) and a smaller one in {all_60['better'] or 'none'}. If the validation error may be 1 % above MSE's, it needs less slope than the penalty in "
-        f"{slopes['better']} of {slopes['compared']} comparisons and more in {slopes['worse']}. "
-        f"At 60 % of the slope training with noise on the inputs, which needs no derivative, has less error than Lai loss on {noise['worse']} of {noise['compared']} tasks and more on {noise['better'] or 'none'}. "
-        f"It has less than the penalty on {penalty['worse']} and more on {penalty['better']}. The intervals behind these counts are paired by seed, and corrected for {n_tasks}, {len(PAIRS) * len(MEASURES) * n_tasks} and {len(CLOSEST) * n_tasks} comparisons."
+        f"On {n_tasks} tasks, with the best of {n_trials} strengths chosen on validation rows, Lai loss in every batch has a smaller error than MSE on {lai['better']} and a larger one on {lai['worse']}. On the others no difference is shown.\n\n"
+        f"- At 60 % of MSE's slope, in the same units and with the same share α of batches, Lai loss has a larger error than the plain slope penalty in {all_60['worse']} of {all_60['compared']} comparisons "
+        f"({standard['worse']} of {standard['compared']} in standardised units) and a smaller one in {all_60['better'] or 'none'}.\n"
+        f"- With a validation error of at most 1 % above MSE's, it is flatter than the penalty in {slopes['better']} of {slopes['compared']} comparisons and steeper in {slopes['worse']}.\n"
+        f"- At 60 % of MSE's slope, training with noise on the inputs, which needs no derivative, has less error than Lai loss on {noise['worse']} of {noise['compared']} tasks and more on {noise['better'] or 'none'}. "
+        f"Noise has less error than the penalty on {number_of(penalty['worse'], 'task')} and more on {penalty['better']}.\n\n"
+        f"All intervals are paired by seed and corrected for the number of comparisons: {looked}."
     )
 
 
@@ -280,11 +282,17 @@ def sparse(folder: Path) -> str:
     above = [
         f"{(rows['mean'] > 0).sum()} of {said[units]['compared']} tasks in {units} units" for units, rows in own.items()
     ]
-    shown = [listed([f"{found[word]}" for found in said.values()]) for word in ("worse", "better")]
+    larger = listed([f"{found['worse']}" for found in said.values()])
+    fewer = [found["better"] for found in said.values()]
+    smaller = listed([f"{n}" for n in fewer]) if any(fewer) else "none"
     return (
         f"With slopes in one batch of a hundred, the mean error of Lai loss at 60 % of MSE's slope is above the penalty's on {listed(above)}. "
-        f"It is shown to be larger on {shown[0]} of these tasks, and smaller on {shown[1]}."
+        f"The difference is shown to be larger on {larger} of these tasks, and smaller on {smaller}."
     )
+
+
+def number_of(n: int, name: str) -> str:
+    return f"{n} {name if n == 1 else f'{name}s'}"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -334,7 +342,7 @@ def decisions(folder: Path) -> str:
             told = [_percent(own.median()), f"{_percent(own.min())} to {_percent(own.max())}"]
             rows.append(["" if i else aim.words, name, *told, _begin(trials, name, aim), _cost(steps, METHODS[name])])
     return markdown(
-        ["what you want", "method", "error against MSE", "over the tasks", "begin with", "a step costs"], rows
+        ["what you want", "method", "error against MSE", "over the tasks", "begin with", "time of a step"], rows
     )
 
 

@@ -1,13 +1,14 @@
 """The ledger of claims on its own page and in the chapters, from book/claims.yml.
 
-`claims` with a chapter's name lists the chapter's claims; `claims-table` is the whole ledger, every row with its reason and,
-folded, its rule, what was found and links to its evidence; `claims-counts` has its sums. The tables are in the page:
-claims_ledger.js only adds the filter. What queries say is computed when the book is built, and a verdict of the ledger that
-they do not give is a warning, hence an error. Verdict cells are not asked here: the notebooks of a build may have been run
+`claims` with a chapter's name counts the chapter's claims and, folded, lists them; `claims-table` is the whole ledger, every row
+with its reason and, folded, its rule, what was found and links to its evidence; `claims-counts` has its sums. The tables are in
+the page: claims_ledger.js only adds the filter. What queries say is computed when the book is built, and a verdict of the ledger
+that they do not give is a warning, hence an error. Verdict cells are not asked here: the notebooks of a build may have been run
 with other parameters.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,18 @@ from evidence.ledger.claims import judge as judge_claim
 LOGGER = logging.getLogger(__name__)
 SIGNS = dict(zip(VERDICTS, ("✓", "◐", "≠", "✗", "?", "–"), strict=True))
 OURS = "ours"
+PLURAL = re.compile(r"(?<=^hold)s|(?<=^fail)s")  # the letter that goes: 2 hold
 
 
 def css(word: str) -> str:
     return word.replace(" ", "-")
+
+
+def in_short(claims: Sequence[Claim]) -> str:
+    """How many claims have which verdict, such as "2 claims: 1 holds, 1 not shown"."""
+    found = {verdict: n for verdict, n in counts(claims).items() if n}
+    words = [f"1 {word}" if n == 1 else f"{n} {PLURAL.sub('', word)}" for word, n in found.items()]
+    return f"{len(claims)} {'claim' if len(claims) == 1 else 'claims'}: {', '.join(words)}"
 
 
 class Ledger(SphinxDirective):
@@ -108,7 +117,9 @@ class ChapterClaims(Ledger):
             "Rules, reasons and the claims of all chapters are in ",
         )
         note += [self.link("book/claims#", self.text("the ledger")), nodes.Text(".")]
-        return [self.table(["claim, and where it is made", "verdict"], rows, "claims-of-chapter"), note]
+        table = self.table(["claim, and where it is made", "verdict"], rows, "claims-of-chapter")
+        start = f'<details class="fold"><summary>{in_short(own)}</summary>'
+        return [nodes.raw("", start, format="html"), table, note, nodes.raw("", "</details>", format="html")]
 
 
 class ClaimCounts(Ledger):

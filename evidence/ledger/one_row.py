@@ -197,6 +197,6 @@ def told(claim: Claim, folder: Path) -> str:
         found = judged(claim, folder, ending)
         if found is not None and found.flips:
             parts.append(
-                f"{where}, the verdict is “{found.without.verdict}”, and as many runs with it give “{found.trained.verdict}”"
+                f"{where}, the verdict is “{found.without.verdict}” (the same number of runs with it gives “{found.trained.verdict}”)"
             )
     return "; ".join(parts)

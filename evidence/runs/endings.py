@@ -46,7 +46,7 @@ def endings_study(
     Returns
     -------
     DataFrame
-        A row for each seed, arm and ending: "last step", "mean of measures", "averaged weights" and "plain epochs" (after the last
+        A row for each seed, arm and ending: "last step", "mean of evaluations", "averaged weights" and "plain epochs" (after the last
         of them); with ``rmse``, ``variance`` and ``rms_k``, as in :func:`evidence.runs.readout.evaluation`.
 
     Source: ours; the paper does not say when its training ends.
@@ -82,9 +82,9 @@ def _one_seed(
         for name, model in zip(["MSE", *(arm.name for arm in arms)], models, strict=True):
             rows.append({"seed": seed, "arm": name, "ending": ending, **measured(model, data)})
 
-    def each_epoch(epoch: int) -> None:
-        if epoch >= before + after - last:
-            add("mean of measures", sweep.models())
+    def each_epoch(row: dict[str, Any]) -> None:
+        if row["epoch"] >= before + after - last:
+            add("mean of evaluations", sweep.models())
             for average, model in zip(averages, sweep.models(), strict=True):
                 average.update_parameters(model)
 

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 import lai
@@ -220,13 +221,16 @@ def test_the_curves_of_the_factor_are_the_library_s(pages: dict[str, Page]) -> N
                 assert np.nanmax(np.abs(trace["y"] / expected - 1)) < 1e-6
 
 
-MOST_SCREENS = 20  # of 800 pixels, on a page 1280 wide
+MOST_SCREENS = 16  # of 800 pixels, on a page 1280 wide
+ALL_SCREENS = 243  # of the pages to be read, which are all but those of the part "Reference"
 # Pages to look things up in. None of them may grow.
 LONGER = {
     "api": 45,
     "api_evidence": 55,
     "api_ledger": 100,
+    "claims": 19,
 }
+HEIGHT = "document.querySelector('.bd-article').getBoundingClientRect().height / 800"
 # 320 pixels are the smallest phones, and a laptop at a zoom of 400 %.
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 320, "height": 800}
 TOO_WIDE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -236,9 +240,21 @@ OPENED = [pytest.param(name, MODES[i % 2], WIDE) for i, name in enumerate(PAGES)
 OPENED += [pytest.param(name, MODES[(i + 1) % 2], NARROW, marks=pytest.mark.long) for i, name in enumerate(PAGES)]
 
 
+@pytest.fixture(scope="module")
+def screens() -> dict[str, float]:
+    """How long pages are with everything folded, as far as a test has opened them."""
+    return {}
+
+
 @pytest.mark.parametrize(("name", "mode", "screen"), OPENED)
 def test_in_a_browser(
-    browser: Any, site: str, pages: dict[str, Page], name: str, mode: str, screen: dict[str, int]
+    browser: Any,
+    site: str,
+    pages: dict[str, Page],
+    screens: dict[str, float],
+    name: str,
+    mode: str,
+    screen: dict[str, int],
 ) -> None:
     outside: list[str] = []
     complaints: list[str] = []
@@ -254,8 +270,8 @@ def test_in_a_browser(
     assert tab.evaluate("document.documentElement.dataset.theme") == mode
     check_mathematics(tab, pages[name])
     if screen == WIDE:
-        screens = tab.evaluate("document.querySelector('.bd-article').getBoundingClientRect().height") / 800
-        assert screens <= LONGER.get(Path(name).stem, MOST_SCREENS)
+        screens[name] = tab.evaluate(HEIGHT)
+        assert screens[name] <= LONGER.get(Path(name).stem, MOST_SCREENS)
     draw_figures(tab, pages[name])
     if screen == WIDE:
         for i, figure in enumerate(pages[name].figures):
@@ -269,6 +285,23 @@ def test_in_a_browser(
     assert tab.evaluate(TOO_WIDE) <= 0, "the page scrolls sideways"
     assert outside == [] and complaints == []
     context.close()
+
+
+def test_the_pages_to_be_read_stay_short(
+    browser: Any, site: str, pages: dict[str, Page], screens: dict[str, float]
+) -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    (reference,) = (part["chapters"] for part in toc["parts"] if part["caption"] == "Reference")
+    read = [name for name in PAGES if {"file": name.removesuffix(".html")} not in reference]
+    assert len(read) == len(PAGES) - len(reference)
+    tab = browser.new_page(viewport=WIDE)
+    for name in read:
+        if name not in screens:
+            tab.goto(site + name, wait_until="load")
+            check_mathematics(tab, pages[name])
+            screens[name] = tab.evaluate(HEIGHT)
+    tab.close()
+    assert sum(screens[name] for name in read) <= ALL_SCREENS
 
 
 def check_mathematics(tab: Any, page: Page) -> None:

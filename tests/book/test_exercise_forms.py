@@ -46,6 +46,8 @@ def open_page(browser: Any, html: Path, chapter: str, **options: Any) -> Any:
     tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or pytest.fail(request.url))
     tab.on("pageerror", lambda error: pytest.fail(str(error)))
     tab.goto((html / "notebooks" / f"{chapter}.html").as_uri(), wait_until="domcontentloaded")
+    tab.locator("details.exercises > summary").focus()
+    tab.keyboard.press("Enter")
     return tab
 
 
@@ -121,7 +123,7 @@ def test_without_javascript_the_question_and_its_folded_solution_stay(browser: A
     tab = open_page(browser, html, CHAPTERS[1], java_script_enabled=False)
     assert tab.locator(".exercise").count() >= 1
     assert tab.locator(".exercise form, .exercise :text('Check')").count() == 0
-    solution = tab.locator("details", has_text="Solution").first
+    solution = tab.locator("details.hide", has_text="Solution").first
     assert not solution.locator("pre").first.is_visible()
     solution.locator("summary").click()
     assert solution.locator("pre").first.is_visible()

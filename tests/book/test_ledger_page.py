@@ -113,7 +113,11 @@ def test_the_page_shows_the_ledger(build: Callable[..., tuple[Path, str]], claim
     chapter = (out / "notebooks" / "20_lambda.html").read_text()
     assert "claims_ledger.js" not in chapter and "claims_ledger.css" in chapter
     listed = re.findall(r'href="\.\./book/claims\.html#claim-([\w-]+)"', chapter)
-    assert listed == [claim.id for claim in claims if claim.chapter == "20_lambda"]
+    own = [claim for claim in claims if claim.chapter == "20_lambda"]
+    assert listed == [claim.id for claim in own]
+    (summary,) = re.findall(r'<details class="fold"><summary>(.*?)</summary>', chapter)
+    assert summary.startswith(f"{len(own)} claims: {sum(claim.verdict == 'holds' for claim in own)} hold")
+    assert sum(map(int, re.findall(r"\d+", summary.split(":")[1]))) == len(own)
     assert "the book's own parameters" in chapter.replace("’", "'")
 
 

@@ -62,6 +62,11 @@ def test_ids_are_unique_and_links_lead_to_them(document: BeautifulSoup) -> None:
 def test_solutions_are_unfolded_and_what_needs_a_screen_is_left_out(document: BeautifulSoup) -> None:
     folded = document.select("article details.hide")
     assert len(folded) > 50 and all("open" in details.attrs for details in folded)
+    beside = document.select("article details.fold")
+    assert len(beside) > 50 and all("open" in details.attrs for details in beside)
+    (cell,) = document.select("[id$='70_experiments_smoothness.html--cell-feature-table']")
+    assert cell.select("table") and "Longitude" in cell.get_text() and "The slope of each feature" in cell.get_text()
+    assert not cell.select("details, .cell_input")
     evidence = document.select("article table.claims-ledger details")
     assert len(evidence) > 50 and all("open" in details.attrs for details in evidence)
     assert document.select("article .interactive, article .exercise, article script, article button") == []
