@@ -243,7 +243,7 @@ def advice(folder: Path) -> str:
     pairs = in_pairs(saved(folder))
     said = tally(pairs.loc[(pairs["measure"] == "error at 60 %") & pairs["pair"].isin(_standard()), "word"])
     return (
-        "To make a model flatter, begin with the plain slope penalty or with noise on the inputs: at 60 % of MSE's slope, in standardised units, Lai loss has "
+        "To make a model flatter, begin with the plain slope penalty or with noise on the inputs. In networks that both have flattened to 60 % of the slope of an MSE model, in standardised units, Lai loss has "
         f"a larger error than the penalty in {said['worse']} of {said['compared']} comparisons, and a smaller one in {said['better'] or 'none'}."
     )
 
@@ -265,9 +265,9 @@ def answer(folder: Path) -> str:
     looked = f"{n_tasks} with MSE, {len(PAIRS) * len(MEASURES) * n_tasks} with the penalty and {len(CLOSEST) * n_tasks} with noise or finite differences"
     return (
         f"On {n_tasks} tasks, with the best of {n_trials} strengths chosen on validation rows, Lai loss in every batch has a smaller error than MSE on {lai['better']} and a larger one on {lai['worse']}. On the others no difference is shown.\n\n"
-        f"- At 60 % of MSE's slope, in the same units and with the same share α of batches, Lai loss has a larger error than the plain slope penalty in {all_60['worse']} of {all_60['compared']} comparisons "
+        f"- At 60 % of MSE's slope, in the same units and in the same share of batches, Lai loss has a larger error than the plain slope penalty in {all_60['worse']} of {all_60['compared']} comparisons "
         f"({standard['worse']} of {standard['compared']} in standardised units) and a smaller one in {all_60['better'] or 'none'}.\n"
-        f"- With a validation error of at most 1 % above MSE's, it is flatter than the penalty in {slopes['better']} of {slopes['compared']} comparisons and steeper in {slopes['worse']}.\n"
+        f"- Where both may have a validation error of at most 1 % above MSE's, it is flatter than the penalty in {slopes['better']} of {slopes['compared']} comparisons and steeper in {slopes['worse']}.\n"
         f"- At 60 % of MSE's slope, training with noise on the inputs, which needs no derivative, has less error than Lai loss on {noise['worse']} of {noise['compared']} tasks and more on {noise['better'] or 'none'}. "
         f"Noise has less error than the penalty on {number_of(penalty['worse'], 'task')} and more on {penalty['better']}.\n\n"
         f"All intervals are paired by seed and corrected for the number of comparisons: {looked}."
@@ -287,7 +287,7 @@ def sparse(folder: Path) -> str:
     smaller = listed([f"{n}" for n in fewer]) if any(fewer) else "none"
     return (
         f"With slopes in one batch of a hundred, the mean error of Lai loss at 60 % of MSE's slope is above the penalty's on {listed(above)}. "
-        f"The difference is shown to be larger on {larger} of these tasks, and smaller on {smaller}."
+        f"Its error is shown to be larger on {larger} of these tasks, and smaller on {smaller}."
     )
 
 
