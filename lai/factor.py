@@ -151,7 +151,7 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
         k = k.to(torch.get_default_dtype())
     if isinstance(lam, Tensor):
         check_broadcast(lam, k.shape, "the shape of k")
-    check_range(lam, compute_dtype(k))
+    check_range(lam, k.dtype)
     return unchecked_factor(k.to(compute_dtype(k)), lam, base).to(k.dtype)
 
 
@@ -220,16 +220,23 @@ def check_broadcast(lam: Tensor, shape: torch.Size | tuple[int, ...], what: str,
         raise ValueError(f"{name} has shape {tuple(lam.shape)}: it must broadcast to {what}, {tuple(shape)}")
 
 
-def check_range(lam: float | Tensor, dtype: torch.dtype) -> None:
-    """Raise ``ValueError`` where λ, and with it the factor's largest value max(λ, 1/λ), leaves ``dtype``."""
+def check_range(lam: float | Tensor, dtype: torch.dtype, *, squared: bool = False) -> None:
+    """Raise ``ValueError`` where λ, and with it the factor's largest value max(λ, 1/λ), leaves ``dtype``.
+
+    ``squared`` where a norm sums the squares of as many as 10⁸ of them.
+    """
     if isinstance(lam, Tensor) and out_of_sight(lam):
         return
     least, most = (v.item() for v in lam.detach().aminmax()) if isinstance(lam, Tensor) else (lam, lam)
     limits = torch.finfo(dtype)
-    if least < limits.tiny or most > limits.max:
+    low, high, why = limits.tiny, limits.max, f"{dtype} holds no more"
+    if squared:
+        high = limits.max**0.5 / 1e4
+        low, why = 1 / high, f"{dtype} holds no more of the squares that the norm sums"
+    if least < low or most > high:
         raise ValueError(
-            f"lam = {least if least < limits.tiny else most}: must be between {limits.tiny:.3g} and {limits.max:.3g}, "
-            f"as {dtype} holds no more; choose another or compute in float64"
+            f"lam = {least if least < low else most}: must be between {low:.3g} and {high:.3g}, as {why}; "
+            f"choose another or compute in float64{', or with norm=' + repr('l1') if squared else ''}"
         )
 
 

@@ -149,6 +149,8 @@ def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, feat
             k = k.reshape(len(k), k[:1].numel())[:, feature_indices(features, k.shape[1:].numel())]
         columns.append(k if scale is None else k.to(compute_dtype(k)) / by)
     k = columns[0] if len(columns) == 1 else torch.stack(columns, 1)
+    if len(columns) > 1 and not _traced():
+        k.of_outputs = len(columns)  # type: ignore[attr-defined]  # for the loss, which cannot tell them from features
     if not hasattr(scale, "get_scale") and torch.float16 in (output.dtype, parts[0].dtype) and not _traced():
         if torch.isfinite(output).all() and not torch.isfinite(k).all():
             raise FloatingPointError(
@@ -174,7 +176,8 @@ def value_and_input_gradient(
     ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``, errors included. Inside ``torch.compile``
     and the transforms of ``torch.func`` it is part of the program; there, an output that does not depend on the input has
     slopes of zero, whatever ``allow_unused`` says. A Module without a parameter to train is warned of, if its slopes are to
-    be trained on.
+    be trained on. What cannot be differentiated twice is looked for in a Module's first call in training mode and in the first
+    in evaluation mode, and not again.
 
     Parameters
     ----------
@@ -214,7 +217,7 @@ def value_and_input_gradient(
     else:
         seen = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
         mode = getattr(model, "training", None)
-        if create_graph and mode not in seen:
+        if create_graph:
             _warn_of_frozen(model, every)
         with torch.inference_mode(False), torch.enable_grad():
             every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
@@ -233,8 +236,11 @@ _LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
 
 
 def _warn_of_frozen(model: Any, every: dict[Any, Any]) -> None:
-    weights = list(model.parameters()) if isinstance(model, nn.Module) else []
-    if weights and not any(getattr(t, "requires_grad", False) for t in (*weights, *every.values())):
+    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    first = next(weights, None)
+    if first is None or first.requires_grad:  # the usual cases, as this is asked in every step
+        return
+    if not any(getattr(t, "requires_grad", False) for t in (*weights, *every.values())):
         what = "model has no parameter that requires a gradient, so its slopes train nothing"
         warnings.warn(f"{what}: unfreeze some, or say create_graph=False if you only look", stacklevel=3)
 

@@ -155,7 +155,7 @@ def lai_loss(
     options = _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()
     lam = check_lam(lam)
     if all(isinstance(t, Tensor) for t in (input, grad)):
-        check_range(lam, compute_dtype(input, grad))
+        check_range(lam, compute_dtype(input, grad), squared=_squares(norm, grad))
     return _lai_loss(input, target, grad, lam, options, weight, mask)
 
 
@@ -209,6 +209,11 @@ def _errors_and_factors(
         raise ValueError(
             f"grad has shape {tuple(grad.shape)}: these seem to be slopes of the {input.shape[1]} entries of input; take those "
             "of the errors, lai.input_gradient(base(output, target), x), and if that is what they are, give grad.flatten(1)"
+        )
+    if (outputs := getattr(grad, "of_outputs", 1)) > 1 and len(head) == 1:
+        raise ValueError(
+            f"grad has shape {tuple(grad.shape)}: these are the slopes of {outputs} outputs, and input has {tuple(input.shape)}; "
+            "take those of the output in question, grad[:, j], or grad.flatten(1) for all as one"
         )
     if isinstance(lam, Tensor):
         check_broadcast(lam, grad.shape[1:], "the features of grad")
@@ -321,24 +326,32 @@ class LaiLoss(nn.Module):
         options = self._options()
         if not out_of_sight(self.lam) and isinstance(input, Tensor) and isinstance(grad, Tensor):
             options.checked()  # they may have been set since
-            self._check_lam_once(compute_dtype(input, grad))
+            self._check_lam_once(compute_dtype(input, grad), _squares(options.norm, grad))
         return _lai_loss(input, target, grad, self.lam, options, weight, mask)
 
     def _options(self) -> _Options:
         return _Options(*(getattr(self, name) for name in _Options._fields))
 
-    def _check_lam_once(self, dtype: torch.dtype) -> None:
-        version = None if self.lam.is_inference() else self.lam._version
-        now = self.lam, version, dtype
-        if len(self._checked) != 3 or self._checked[0] is not self.lam or self._checked[1:] != now[1:]:
+    def _check_lam_once(self, dtype: torch.dtype, squared: bool) -> None:
+        if self.lam.is_cpu:
+            state: Any = self.lam.tolist()  # what was written into .data has no new version
+        else:  # whose values would be waited for
+            state = None if self.lam.is_inference() else self.lam._version
+        now = self.lam, state, dtype, squared
+        if len(self._checked) != 4 or self._checked[0] is not self.lam or self._checked[1:] != now[1:]:
             check_lam(self.lam)
-            check_range(self.lam, dtype)
+            check_range(self.lam, dtype, squared=squared)
             self._checked = now
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""
         given = {"lam": self.lam.tolist(), **self._options()._asdict()}
         return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
+
+
+def _squares(norm: Norm, grad: Tensor) -> bool:
+    """Whether the norm sums squares: the L1 norm does not, nor does that of one direction."""
+    return norm != "l1" and grad.ndim > 1 and grad[:1].numel() > 1
 
 
 def _combine(factors: Tensor, norm: Norm, l1_ratio: float | None, d: Any) -> Tensor:
@@ -379,6 +392,8 @@ def _check_errors(e: Any, n: int) -> None:
     if not isinstance(e, Tensor) or not e.dtype.is_floating_point or e.ndim not in (1, 2) or len(e) != n:
         what = tuple(e.shape) if isinstance(e, Tensor) else type(e).__name__
         raise ValueError(f"base returned {what}: it must return errors (N,) or (N, M) with N = {n}, not their mean")
+    if e.is_cpu and not out_of_sight(e) and (e < 0).any():  # a GPU would be waited for
+        raise ValueError(f"base returned an error of {e.min():g}: errors must be at least 0")
 
 
 def _weights(weight: Tensor, e: Tensor) -> Tensor:

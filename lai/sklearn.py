@@ -1,4 +1,4 @@
-"""The Lai loss behind scikit-learn's interface; needs scikit-learn (``pip install "lai[sklearn]"``)."""
+"""The Lai loss behind scikit-learn's interface; needs scikit-learn (in a checkout, ``pip install ".[sklearn]"``)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ try:
     from sklearn.preprocessing import StandardScaler
     from sklearn.utils.validation import _check_sample_weight, check_is_fitted, check_random_state, validate_data
 except ModuleNotFoundError as error:
-    raise ModuleNotFoundError('lai.sklearn needs scikit-learn: pip install "lai[sklearn]"') from error
+    raise ModuleNotFoundError("lai.sklearn needs scikit-learn: pip install scikit-learn tqdm") from error
 
 LOSS = ("base", "factor", "norm", "l1_ratio", "order", "normalize")
 BUDGET = ("max_error", "max_slope", "features", "lams")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import partial
@@ -54,7 +55,7 @@ def fit(
     val : (x, y), optional, whose RMSE is recorded after every epoch
     criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss, optional
         None is plain MSE. Where the schedule does not apply it, the loss is plain: the mean of the pointwise error that
-        the criterion's ``base`` names, and MSE for a criterion without one.
+        the criterion's ``base`` names, and MSE, with a warning, for a criterion without one.
     schedule : LaiSchedule, optional
         None applies ``criterion`` everywhere from the start (α = 1, no pre-training). Without one it selects nothing.
     epochs, batch_size : int
@@ -309,6 +310,12 @@ class _Losses:
                             "model: no parameter receives a gradient from the loss, so nothing would be trained; "
                             "look for detach() or no_grad in its forward"
                         )
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise ValueError(
+                f"batch_size leaves a batch of {n} sample, which BatchNorm cannot normalise; use drop_last=True or another size"
+            ) from error
         finally:
             for p, before in zip(parameters, gradients, strict=True):
                 p.grad = before
@@ -391,6 +398,12 @@ def _check_criterion(
         raise ValueError(
             "schedule.sampling = 'points': the sampled points take a pass of their own, so with allow_coupling they "
             "would be mixed among themselves; use sampling='batches'"
+        )
+    if criterion is not None and not hasattr(criterion, "base") and schedule is not None and schedule.alpha < 1:
+        warnings.warn(
+            "criterion has no base, so the batches without slopes minimise the mean squared error; set criterion.base to "
+            "the error that it weighs, such as 'mae'",
+            stacklevel=3,
         )
     return pointwise_error(base)[0]
 

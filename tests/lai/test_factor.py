@@ -268,3 +268,12 @@ def test_lists_beyond_the_dtype_are_refused() -> None:
         torch.zeros(2),
         torch.tensor([1e-100, 1.0], dtype=torch.float64),
     )
+
+
+def test_a_factor_beyond_half_precision_is_refused() -> None:
+    k = torch.ones(2)
+    checks.refused(ValueError, "lam = 1e-06: must be between .* torch.float16", lai.lai_factor, k.half(), 1e-6)
+    assert (
+        torch.isfinite(lai.lai_factor(k.half(), 1e-4)).all()
+        and torch.isfinite(lai.lai_factor(k.bfloat16(), 1e-6)).all()
+    )

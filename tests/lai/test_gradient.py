@@ -318,6 +318,13 @@ def test_a_frozen_model_is_warned_of_once_where_it_would_be_trained_on() -> None
             lai.value_and_input_gradient(net().requires_grad_(False), x)
 
 
+def test_a_model_that_is_frozen_later_is_warned_of() -> None:
+    model, x = net(), points()
+    lai.value_and_input_gradient(model, x)
+    with pytest.warns(UserWarning, match="no parameter that requires a gradient"):
+        lai.value_and_input_gradient(model.requires_grad_(False), x)
+
+
 def test_no_warning_in_ordinary_use() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -75,6 +75,7 @@ def largest_error(kind: str, rank: int) -> float:
     else:
         wrapped = DistributedDataParallel(wrapped, static_graph=method == "static")
     sloped = wrapped if inside == "with" else lambda x: lai.value_and_input_gradient(wrapped, x)
+    weight = torch.linspace(0.1, 3.0, len(x), dtype=D).square() if method == "weighted" else None
     worst = 0.0
     for _ in range(2):
         m.zero_grad()
@@ -83,9 +84,15 @@ def largest_error(kind: str, rank: int) -> float:
             rows = slice(rank, None, 2) if method != "no_sync" else slice(rank + 2 * part, None, 4)
             with wrapped.no_sync() if method == "no_sync" and part == 0 else nullcontext():
                 y_hat, k = sloped(x[rows])
+                if weight is not None:  # as the page on loops has it
+                    total = weight[rows].sum()
+                    torch.distributed.all_reduce(total)
+                    loss = lai.LaiLoss(lam=0.1, reduction="sum")(y_hat, y[rows], k, weight[rows])
+                    (loss * torch.distributed.get_world_size() / total).backward()
+                    continue
                 (criterion(y_hat, y[rows], k) / (2 if method == "no_sync" else 1)).backward()
         y_hat, k = lai.value_and_input_gradient(alone, x)
-        criterion(y_hat, y, k).backward()
+        criterion(y_hat, y, k, weight).backward()
         for p, q in zip(m.parameters(), alone.parameters(), strict=True):
             assert p.grad is not None and q.grad is not None
             found = p.grad.full_tensor() if method in ("fsdp", "layers") else p.grad  # type: ignore[operator]
@@ -93,7 +100,7 @@ def largest_error(kind: str, rank: int) -> float:
     return worst
 
 
-RIGHT = ["bare plain", "bare no_sync", "with plain", "with static", "with no_sync"]
+RIGHT = ["bare plain", "bare no_sync", "with plain", "with static", "with no_sync", "with weighted"]
 REFUSED = {"bare static": "static_graph"}
 if SHARDED:
     RIGHT += ["with fsdp"]

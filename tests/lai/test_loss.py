@@ -281,6 +281,47 @@ def test_lam_beyond_the_precision_or_spoilt_in_place_is_refused() -> None:
     assert module(y, y, k).item() == lai.lai_loss(y, y, k).item()
 
 
+@pytest.mark.parametrize("loss", [lai.lai_loss, lambda *args, lam, norm="l2": lai.LaiLoss(lam, norm=norm)(*args)])
+def test_a_lam_whose_squares_overflow_in_the_norm_is_refused(loss: Any) -> None:
+    y, k = torch.ones(4), torch.ones(4, 3)
+    for lam in (1e-17, 1e-20, 1e17, [1.0, 1e20, 1.0]):
+        checks.refused(ValueError, "lam = .*must be between .* squares that the norm sums", loss, y, 0 * y, k, lam=lam)
+        assert torch.isfinite(loss(y.double(), 0 * y.double(), k.double(), lam=lam))
+        assert torch.isfinite(loss(y, 0 * y, k, lam=lam, norm="l1"))
+    assert torch.isfinite(loss(y, 0 * y, k[:, :1], lam=1e-20)) and torch.isfinite(loss(y, 0 * y, k, lam=1e15))
+    wide = torch.zeros(1, 10**6)
+    assert torch.isfinite(loss(y[:1], 0 * y[:1], wide, lam=1e15)) and torch.isfinite(
+        loss(y[:1], 0 * y[:1], wide, lam=1e-15)
+    )
+
+
+def test_a_lam_written_past_autograd_is_seen() -> None:
+    y, module = torch.ones(2), lai.LaiLoss(0.1)
+    module(y, y, y)
+    module.lam.data.fill_(-1.0)
+    checks.refused(ValueError, "lam = -1.0", module, y, y, y)
+
+
+def test_negative_errors_are_refused() -> None:
+    y = torch.ones(2)
+    checks.refused(
+        ValueError, "base returned an error of -1: errors must be at least 0", lai.lai_loss, y, 2 * y, y, base=torch.sub
+    )
+
+
+def test_slopes_of_several_outputs_are_not_taken_for_features() -> None:
+    x, model = torch.randn(8, 3), nn.Linear(3, 2)
+    y_hat, k = lai.value_and_input_gradient(model, x)
+    for one in (y_hat[:, 0], y_hat[:, :1]):
+        checks.refused(
+            ValueError, r"grad has shape .*slopes of 2 outputs.*grad\[:, j\]", lai.lai_loss, one, one.detach(), k
+        )
+        assert (
+            lai.lai_loss(one, one.detach() + 1, k[:, 0]) > 0 and lai.lai_loss(one, one.detach() + 1, k.flatten(1)) > 0
+        )
+    assert lai.lai_loss(y_hat, y_hat.detach() + 1, k) > 0
+
+
 @pytest.mark.parametrize("bad", [-1.0, 0.0, math.inf, math.nan])
 def test_a_bad_lam_is_not_loaded(bad: float) -> None:
     model = nn.ModuleDict({"loss": lai.LaiLoss(0.5)})

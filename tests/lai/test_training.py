@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+import warnings
 from typing import Any
 
 import checks
@@ -444,3 +445,27 @@ def test_weights_that_make_no_sense_are_refused(weight: torch.Tensor) -> None:
     checks.refused(ValueError, "weight has shape", lai.fit, lai.MLP(1, (2,)), data, weight=weight, **settings)
     mean = {"criterion": lambda output, y, k: (output - y).square().mean(), "weight": torch.ones(4)}
     checks.refused(ValueError, "weight: function takes none", lai.fit, lai.MLP(1, (2,)), data, **mean, **settings)
+
+
+def test_a_batch_of_one_row_under_batchnorm_is_refused_before_anything_is_trained() -> None:
+    x, y = wave(33)
+    normed = nn.Sequential(nn.Linear(x.shape[1], 4), nn.BatchNorm1d(4), nn.Linear(4, 1), nn.Flatten(0))
+    before = copy.deepcopy(normed.state_dict())
+    options = OPTIONS | {"epochs": 1, "batch_size": 16}
+    with pytest.raises(ValueError, match="batch of 1 sample, which BatchNorm cannot normalise; use drop_last=True"):
+        lai.fit(normed, (x, y), **options)
+    torch.testing.assert_close(normed.state_dict(), before)
+    lai.fit(normed, (x, y), drop_last=True, **options)
+
+
+def test_a_criterion_that_does_not_name_its_error_is_told_what_plain_batches_minimise() -> None:
+    def absolute(y_hat: Tensor, y: Tensor, k: Tensor) -> Tensor:
+        return lai.lai_loss(y_hat, y, k, lam=0.1, base="mae")
+
+    options = OPTIONS | {"epochs": 1, "criterion": absolute}
+    with pytest.warns(UserWarning, match="minimise the mean squared error; set criterion.base"):
+        lai.fit(model(), wave(), schedule=lai.LaiSchedule(0.5), **options)
+    absolute.base = "mae"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lai.fit(model(), wave(), schedule=lai.LaiSchedule(0.5), **options)
