@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 
 from tools.chapter import run_name
 from tools.env import trouble
@@ -368,7 +369,7 @@ def run_and_tell(command: Sequence[str], log: Any) -> int:
 
 
 def lighten(html: Path, root: Path) -> None:
-    """Take out of the site what no reader asks for: maps of others' scripts, and figures of which the pages have their own."""
+    """Take out of the site what no reader asks for: maps of others' scripts, and in downloads the figures, which pages have their own."""
     for path in html.rglob("*.map"):
         path.unlink()
     for path in (path for kind in ("*.js", "*.css") for path in html.rglob(kind)):
@@ -377,10 +378,51 @@ def lighten(html: Path, root: Path) -> None:
         plain = re.sub(rb"\n?(//|/\*)[#@] sourceMappingURL=[^\s*]+(?: ?\*/)?", b"", text)
         if plain != text:
             path.write_bytes(plain)
+    url = repository_url(root)
     for path in (html / "_sources").rglob("*.ipynb"):  # the download is the chapter as it is committed
         original = root / path.relative_to(html / "_sources")
         if original.exists():
-            shutil.copyfile(original, path)
+            path.write_text(nbformat.writes(to_take_away(read(original), url)) + "\n", encoding="utf-8")
+
+
+def repository_url(root: Path) -> str:
+    """Where the book can be cloned from, as _config.yml says; empty if it does not."""
+    config = root / "_config.yml"
+    settings = (yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else None) or {}
+    return str((settings.get("repository") or {}).get("url") or "")
+
+
+HOME = """\
+# This cell is in the download only. The notebook needs the packages `lai` and `evidence` of the book's repository.
+# In a checkout of it, once `make env` has run there, with the Python of .venv, this cell does nothing.
+"""
+LOCATE = """\
+try:
+    import evidence
+except ModuleNotFoundError:
+    raise SystemExit({message!r}) from None
+"""
+FETCH = """\
+# Elsewhere, as on Colab, it fetches and installs them; that takes some minutes.
+try:
+    import evidence
+except ModuleNotFoundError:
+    import os, sys
+
+    if not os.path.exists("lai-loss"):
+        !git clone --depth 1 {url} lai-loss
+    !"{{sys.executable}}" -m pip install -q "./lai-loss[book]"
+    sys.path.insert(0, "lai-loss")
+"""
+NOT_HERE = "This notebook runs in a checkout of the book's repository: run `make env` there, then open the notebook with the Python of .venv."
+NOT_FETCHED = "The book's repository could not be fetched and installed; what git and pip say is above."
+
+
+def to_take_away(notebook: nbformat.NotebookNode, url: str) -> nbformat.NotebookNode:
+    """The notebook with a first cell for readers who run it outside a checkout, where nothing has `evidence`."""
+    code = HOME + (FETCH.format(url=url) if url else "") + LOCATE.format(message=NOT_FETCHED if url else NOT_HERE)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(code.rstrip(), id="outside-a-checkout"))
+    return notebook
 
 
 def put_in_place(book: Book, html: Path, stamp: str) -> None:

@@ -27,7 +27,7 @@ def draw(results: Path, target: Path) -> None:
     for lam in (0.5, 1.0, 2.0):
         left.plot(k, lai_factor(k, lam, base="mae"), label=f"λ = {lam:g}")
     left.set_xlabel("slope |k| of the model (target per unit of input)")
-    left.set_ylabel("factor on the absolute error (dimensionless)")
+    left.set_ylabel("factor on the absolute error")
     left.legend()
     trade_off(right, pd.read_csv(results), V2_SMOOTHNESS)
     target.parent.mkdir(parents=True, exist_ok=True)

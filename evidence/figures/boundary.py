@@ -29,11 +29,11 @@ def factor_curve(ax: Axes, lam: float, *, base: Base = "mae", k: float = 1.0) ->
         height = float(_factor(np.array(at), lam, base))
         label = f"boundary, k = {at:.3g}" if marker == "D" else f"factor {height:.3g} at k = {at:.3g}"
         ax.plot(at, height, marker, color="black", markerfacecolor=fill, linestyle="none", label=label, zorder=5)
-    ax.set_xlabel("slope k (dimensionless)")
-    ax.set_ylabel(f"factor, λ = {lam:g}\n(dimensionless)")
+    ax.set_xlabel("slope k")
+    ax.set_ylabel(f"factor, λ = {lam:g}")
     if min(1.0, lam) > 0.5 and max(1.0, lam) < 2:  # a low curve: powers of ten would leave no number on the axis
         ax.set_yscale("linear")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, fontsize=9, borderaxespad=0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, borderaxespad=0)
 
 
 def pulls(ax: Axes, lam: float, *, base: Base = "mse") -> None:
@@ -51,9 +51,9 @@ def pulls(ax: Axes, lam: float, *, base: Base = "mse") -> None:
     tail = size / (min(1.0, lam) * steep**3)
     ax.loglog(steep, tail, color=GREY, linestyle=(0, (1, 2)), linewidth=2, label=f"{size} / (min(1, λ) k³)")
     ax.axvline(boundary, color=GREY, linewidth=1.1, linestyle=(0, (2, 2)), label="boundary", zorder=1)
-    ax.set_xlabel("slope k (dimensionless)")
-    ax.set_ylabel(f"pull of the {base.upper()} factor,\nλ = {lam:g} (dimensionless)")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, fontsize=9, borderaxespad=0)
+    ax.set_xlabel("slope k")
+    ax.set_ylabel(f"pull of the {base.upper()} factor,\nλ = {lam:g}")
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=2, borderaxespad=0)
 
 
 def _factor(k: np.ndarray, lam: float, base: Base) -> np.ndarray:

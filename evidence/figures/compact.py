@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ def compact_table(
     table : DataFrame
         Saved results of an experiment, a row for each protocol, arm and seed.
     paper : mapping
-        Name of an arm to the (RMSE, variance) that the paper prints, see :func:`evidence.ledger.tables.by_arm`.
+        Name of an arm to the (RMSE, variance) that the paper prints, see :func:`evidence.ledger.tables.by_arm`; NaN if it does not.
     evaluation : "averaged" or "last step"
         See :data:`evidence.ledger.tables.EVALUATIONS`.
 
@@ -38,7 +39,7 @@ def compact_table(
     >>> runs = pd.DataFrame({"protocol": "sound", "arm": ["MSE", "MSE", "λ = 0.1", "λ = 0.1"], "seed": [0, 1, 0, 1]})
     >>> runs = runs.assign(rmse=[0.5, 0.6, 0.6, 0.72], variance=1.0, rms_k=[1.0, 1.0, 0.5, 0.5])
     >>> compact_table(runs, {"MSE": (0.5, 0.8), "λ = 0.1": (0.55, 0.4)}).loc["sound", "λ = 0.1"]["RMSE":"variance, paper"].to_list()
-    ['+20.0 % (+20.0\\xa0to\\xa0+20.0)', '+10.0 %', '+0.0 % (+0.0\\xa0to\\xa0+0.0)', '-50.0 %']
+    ['+20.0\\xa0% (+20.0\\xa0to\\xa0+20.0)', '+10.0\\xa0%', '+0.0\\xa0% (+0.0\\xa0to\\xa0+0.0)', '-50.0\\xa0%']
     """
     rows: dict[tuple[str, str], dict[str, str]] = {}
     for protocol, runs in table.groupby("protocol", sort=False):
@@ -91,16 +92,16 @@ def feature_table(table: pd.DataFrame, names: Sequence[str], *, evaluation: str 
 
 
 def _value(values: pd.Series, form: str) -> str:
-    return f"{values.mean():{form}} ± {values.std(ddof=1):{form}}"
+    return f"{values.mean():{form}}\u00a0±\u00a0{values.std(ddof=1):{form}}"
 
 
 def _change(runs: pd.DataFrame, metric: str, arm: str) -> str:
     mse = runs[runs["arm"] == "MSE"].sort_values("seed")[metric].to_numpy()
     change = bootstrap_mean(100 * paired(runs, metric, arm, "MSE") / mse)
-    return "{:+.1f} % ({:+.1f}\u00a0to\u00a0{:+.1f})".format(*change)  # breaks before the interval only
+    return "{:+.1f}\u00a0% ({:+.1f}\u00a0to\u00a0{:+.1f})".format(*change)  # breaks before the interval only
 
 
 def _printed(paper: Mapping[str, tuple[float, float]], arm: str, i: int) -> str:
-    if arm not in paper:
+    if arm not in paper or math.isnan(paper[arm][i]):
         return "–"
-    return f"{paper[arm][i]:.3f}" if arm == "MSE" else f"{100 * (paper[arm][i] / paper['MSE'][i] - 1):+.1f} %"
+    return f"{paper[arm][i]:.3f}" if arm == "MSE" else f"{100 * (paper[arm][i] / paper['MSE'][i] - 1):+.1f}\u00a0%"

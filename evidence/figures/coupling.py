@@ -22,7 +22,7 @@ def unit_slopes(ax: Axes, z: Sequence[float], own: Sequence[float], left: Sequen
         colour, dash = style(i)
         ax.plot(np.asarray(z), np.asarray(values), color=colour, linestyle=dash, label=label)
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
-    ax.set_xlabel("normalised input z\n(dimensionless)")
+    ax.set_xlabel("normalised input z")
 
 
 def slopes_by_feature(ax: Axes, tables: Mapping[str, pd.DataFrame]) -> None:

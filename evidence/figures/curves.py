@@ -26,8 +26,8 @@ def fitted(ax: Axes, data: tuple[ArrayLike, ArrayLike], grid: ArrayLike, value: 
     """Data as dots and a fitted curve over a grid; x and y are pure numbers."""
     ax.plot(*data, "o", color=GREY, linestyle="none", markersize=3, alpha=0.7, label="data")
     ax.plot(grid, value, color=COLOURS[0], linestyle="-", linewidth=2, label=label)
-    ax.set_xlabel("x (dimensionless)")
-    ax.set_ylabel("y (dimensionless)")
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
 
 
 def fitted_panels(
@@ -76,8 +76,8 @@ def change_by_slope(
         if edges[0] < boundaries[name] < edges[-1]:
             ax.axvline(boundaries[name], ymax=0.12, color=colour, linestyle=dash)
     ax.axhline(0, color="black", linewidth=0.8, linestyle="-")
-    ax.set_xlabel("|k| before (dimensionless)")
-    ax.set_ylabel("change of |k| against\nthe plain loss (dimensionless)")
+    ax.set_xlabel("|k| before")
+    ax.set_ylabel("change of |k| against\nthe plain loss")
 
 
 def switching(ax: Axes, b: ArrayLike, curves: Mapping[str, ArrayLike], at: float, slopes: Mapping[str, float]) -> None:
@@ -90,5 +90,5 @@ def switching(ax: Axes, b: ArrayLike, curves: Mapping[str, ArrayLike], at: float
         height = np.interp(at, x, np.asarray(curve, dtype=float))
         ends = np.array([-reach, reach])
         ax.plot(at + ends, height + slopes[name] * ends, color=colour, linestyle="-", linewidth=5, alpha=0.35)
-    ax.set_xlabel("bias b (dimensionless)")
-    ax.set_ylabel("mean factor (dimensionless)")
+    ax.set_xlabel("bias b")
+    ax.set_ylabel("mean factor")

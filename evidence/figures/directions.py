@@ -37,11 +37,11 @@ def triangles(ax: Axes, slopes: Sequence[float], e: float) -> None:
     ax.set_xticks(
         [1.7 * abs(e) * j for j in range(len(slopes))], [f"$k_{{{j + 1}}}$ = ${k:.3g}$" for j, k in enumerate(slopes)]
     )
-    ax.set_xlabel("slope by each input (dimensionless)")
-    ax.set_ylabel("y, from the prediction\n(dimensionless)")
+    ax.set_xlabel("slope with respect to each input")
+    ax.set_ylabel("y, from the prediction")
     ax.grid(axis="x", visible=False)
     ax.set_aspect("equal")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, fontsize=9, borderaxespad=0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=1, borderaxespad=0)
 
 
 def slope_map(ax: Axes, place: ArrayLike, value: ArrayLike, slopes: ArrayLike, house: int, *, every: int = 40) -> None:
@@ -100,7 +100,7 @@ def boundaries(ax: Axes, names: Sequence[str], bounds: Sequence[float], slopes: 
     ax.set_yticks(rows, names)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.set_xlabel("size of the slope (standardised units)")
-    ax.legend(loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=1, fontsize=9, borderaxespad=0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=1, borderaxespad=0)
 
 
 def list_effects(ax: Axes, lams: Sequence[float], sensitivity: np.ndarray) -> None:

@@ -29,4 +29,4 @@ def exchanges(ax: Axes, pairs: Mapping[str, tuple[Point, Point]]) -> None:
                 ax.plot(x, y, color=colour, marker=marker, linestyle="none", markersize=3, alpha=0.4)
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle="-")
     ax.axvline(0, color=GREY, linewidth=0.8, linestyle="-")
-    ax.legend(fontsize=9)
+    ax.legend()

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from .style import COLOURS, GREY, legend_above, style
+from .style import COLOURS, GREY, SMALLEST, legend_above, legend_row, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +32,7 @@ def validation_curves(ax: Axes, curves: pd.DataFrame, protocol: str, *, first_ep
     ax.set_ylim(float(chosen["low"].min()) - 0.005, float(chosen["high"].quantile(0.97)))
     ax.set_xlabel("epoch")
     ax.set_ylabel("validation RMSE (100,000 US$)")
-    ax.legend(ncols=2, fontsize=9)
+    legend_row(ax, protocol)
 
 
 def trade_off(ax: Axes, table: pd.DataFrame, paper: Mapping[float | None, tuple[float, float]]) -> None:
@@ -76,7 +76,9 @@ def _write_where_there_is_room(ax: Axes, labels: Sequence[tuple[str, tuple[float
     taken += [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in marks]
     for text, point, side, colour in labels:
         offset, ha = ((-7, -12), "right") if side == "left" else ((7, 4), "left")
-        note = ax.annotate(text, point, xytext=offset, ha=ha, textcoords="offset points", fontsize=9, color=colour)
+        note = ax.annotate(
+            text, point, xytext=offset, ha=ha, textcoords="offset points", fontsize=SMALLEST, color=colour
+        )
         box = note.get_window_extent()
         inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
         if inside and not any(box.overlaps(other) for other in taken):
@@ -111,7 +113,7 @@ def paired_dots(ax: Axes, values: pd.DataFrame, ylabel: str) -> None:
     ax.set_xticks(range(len(values)), values.index, rotation=30, ha="right")
     ax.set_yscale("log")
     ax.set_ylabel(ylabel)
-    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=9, borderaxespad=0)
+    ax.legend(loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, borderaxespad=0)
 
 
 def _relative(arm: tuple[float, float], control: tuple[float, float]) -> tuple[float, float]:

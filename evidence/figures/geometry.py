@@ -52,8 +52,8 @@ def triangle(ax: Axes, k: float, e: float) -> None:
         )
         ax.add_patch(square)
     ax.set_aspect("equal")
-    ax.set_xlabel("x, from the prediction (dimensionless)")
-    ax.set_ylabel("y, from the prediction\n(dimensionless)")
+    ax.set_xlabel("x, from the prediction")
+    ax.set_ylabel("y, from the prediction")
 
 
 def turned_axes(ax: Axes, k: float, e: float) -> None:
@@ -81,8 +81,8 @@ def turned_axes(ax: Axes, k: float, e: float) -> None:
     ax.set_aspect("equal")
     ax.set_xlim(-1.15 * size, 1.15 * size)
     ax.set_ylim(-1.15 * size, 1.15 * size)
-    ax.set_xlabel("along the line (dimensionless)")
-    ax.set_ylabel("across the line (dimensionless)")
+    ax.set_xlabel("along the line")
+    ax.set_ylabel("across the line")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 1.2), ncols=1, borderaxespad=0)
 
 
@@ -102,7 +102,7 @@ def branches(ax: Axes, lam: float, *, over: str = "angle", base: str = "mae") ->
         x = np.linspace(0, 4 * max(1.0, boundary), 801)
         theta = np.arctan(x)
         at = boundary
-        ax.set_xlabel("slope k (dimensionless)")
+        ax.set_xlabel("slope k")
     power = 2 if base == "mse" else 1
     low = min(1.0, lam)
     sin, cos = np.sin(theta) ** power / low, lam * np.cos(theta) ** power / low
@@ -117,7 +117,7 @@ def branches(ax: Axes, lam: float, *, over: str = "angle", base: str = "mae") ->
     colour, dash = style(1)
     ax.plot(x, cos, color=colour, linestyle=dash, linewidth=1.8, label=f"{front}cos{tail} θ")
     ax.plot(at, least, "o", color="black", linestyle="none", label="boundary", zorder=5)
-    ax.set_ylabel("factor (dimensionless)")
+    ax.set_ylabel("factor")
 
 
 def _unit(v: np.ndarray) -> np.ndarray:

@@ -74,8 +74,8 @@ def factor_curve(lam: float, base: Base = "mae", *, alt: str | None = None) -> g
         {"λ": lams, "slope k": shown, "loss": ["MAE", "MSE"]},
         start={"λ": lam, "slope k": 1.0, "loss": base.upper()},
         layout={
-            "xaxis": {"type": "log", "title": {"text": "slope k (dimensionless)"}, "dtick": 1, "tickformat": "~g"},
-            "yaxis": {"type": "log", "title": {"text": "factor (dimensionless)"}, "dtick": "D2", "tickformat": "~g"},
+            "xaxis": {"type": "log", "title": {"text": "slope k"}, "dtick": 1, "tickformat": "~g"},
+            "yaxis": {"type": "log", "title": {"text": "factor"}, "dtick": "D2", "tickformat": "~g"},
         },
         alt=alt
         or "The factor over the slope on logarithmic axes, with sliders for λ, for one slope k and for the loss. For every λ "
@@ -151,10 +151,10 @@ def triangle(k: float, e: float, *, alt: str | None = None) -> go.Figure:
         start={"slope k": k},
         layout={
             "height": 460,
-            "xaxis": {"range": [-half, half], "title": {"text": "x, from the prediction (dimensionless)"}},
+            "xaxis": {"range": [-half, half], "title": {"text": "x, from the prediction"}},
             "yaxis": {
                 "range": [centre - half, centre + half],
-                "title": {"text": "y, from the prediction (dimensionless)"},
+                "title": {"text": "y, from the prediction"},
                 "scaleanchor": "x",
             },
         },
@@ -170,8 +170,8 @@ def descent(
     controls: Controls,
     *,
     start: Mapping[str, float | str] | None = None,
-    x_label: str = "slope k (dimensionless)",
-    y_label: str = "ln of the loss (dimensionless)",
+    x_label: str = "slope k",
+    y_label: str = "ln of the loss",
     alt: str,
 ) -> go.Figure:
     """A loss over one slope, and the places that a descent visits on it.
@@ -315,8 +315,8 @@ def fits(
     lam: float | str | None = None,
     truth: Any = None,
     name: str = "λ",
-    x_label: str = "x (dimensionless)",
-    y_label: str = "y (dimensionless)",
+    x_label: str = "x",
+    y_label: str = "y",
     alt: str,
 ) -> go.Figure:
     """Points in the plane and the curve fitted to them for each λ, with a slider for λ.

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .style import COLOURS, style
+from .style import COLOURS, SMALLEST, style
 
 _MARKS = ("*", "P", "D")
 
@@ -29,8 +29,8 @@ def line_contours(
     """
     _contours(ax, slopes, intercepts, losses)
     _places(ax, marks)
-    ax.set_xlabel("slope k (dimensionless)")
-    ax.set_ylabel("intercept (dimensionless)")
+    ax.set_xlabel("slope k")
+    ax.set_ylabel("intercept")
     if label is not None:
         white = {"facecolor": "white", "edgecolor": "none", "pad": 2}
         ax.annotate(label, (0.05, 0.9), xycoords="axes fraction", bbox=white)
@@ -46,21 +46,21 @@ def plane_contours(
         ax.plot(*np.asarray(ends).T, "o", linestyle="none", label="ends of descents", **dots)
     if truth is not None:
         _places(ax, {"slopes of the data": truth})
-    ax.set_xlabel("slope $k_1$ (dimensionless)")
-    ax.set_ylabel("slope $k_2$ (dimensionless)")
+    ax.set_xlabel("slope $k_1$")
+    ax.set_ylabel("slope $k_2$")
 
 
 def line_surface_3d(
-    ax: Any, slopes: Tensor, intercepts: Tensor, losses: Tensor, *, label: str = "mean Lai MAE (dimensionless)"
+    ax: Any, slopes: Tensor, intercepts: Tensor, losses: Tensor, *, label: str = "mean Lai MAE"
 ) -> None:
     """The same surface from the side, turned so that its valleys can be seen; into Axes with projection="3d"."""
     k, b = np.meshgrid(np.asarray(slopes), np.asarray(intercepts), indexing="ij")
     ax.plot_surface(k, b, np.asarray(losses), cmap="cividis", linewidth=0, rcount=60, ccount=60)
     ax.view_init(elev=28, azim=-125)
-    ax.set_xlabel("slope k (dimensionless)", fontsize=9)
-    ax.set_ylabel("intercept (dimensionless)", fontsize=9)
-    ax.set_zlabel(label, fontsize=9)
-    ax.tick_params(labelsize=8)
+    ax.set_xlabel("slope k", fontsize=SMALLEST)
+    ax.set_ylabel("intercept", fontsize=SMALLEST)
+    ax.set_zlabel(label, fontsize=SMALLEST, labelpad=10)
+    ax.tick_params(labelsize=SMALLEST)
     ax.set_box_aspect(None, zoom=0.85)
 
 
@@ -71,8 +71,8 @@ def basins(ax: Axes, slopes: Tensor, heights: Tensor, wrong: Tensor, marks: Mapp
     ax.contourf(x, y, z, levels=[-0.5, 0.5, 1.5], colors=["#dbe9f3", "#f3c9ae"], hatches=["", "///"])
     _places(ax, marks)
     ax.grid(False)
-    ax.set_xlabel("slope at the start (dimensionless)")
-    ax.set_ylabel("height at the start\n(dimensionless)")
+    ax.set_xlabel("slope at the start")
+    ax.set_ylabel("height at the start")
 
 
 def descents(ax: Axes, paths: Sequence[tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]) -> None:
@@ -84,8 +84,8 @@ def descents(ax: Axes, paths: Sequence[tuple[tuple[Tensor, Tensor], tuple[Tensor
         ax.plot(visited, at, color=colour, linestyle=dash, label=f"from {float(visited[0]):g}")
         ax.plot(visited[0], at[0], "o", color=colour, markerfacecolor="white", linestyle="none")
         ax.plot(visited[-1], at[-1], "D", color=colour, markersize=8, linestyle="none")
-    ax.set_xlabel("slope k (dimensionless)")
-    ax.set_ylabel("ln of the loss (dimensionless)")
+    ax.set_xlabel("slope k")
+    ax.set_ylabel("ln of the loss")
     ax.legend()
 
 

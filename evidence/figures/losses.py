@@ -26,10 +26,9 @@ def losses_and_pulls(loss_ax: Axes, pull_ax: Axes, reach: float = 3.0) -> None:
         colour, dash = style(i)
         loss_ax.plot(e, loss, color=colour, linestyle=dash, label=name)
         pull_ax.plot(e, pull, color=colour, linestyle=dash)
-    loss_ax.set_ylabel("loss\n(dimensionless)")
-    pull_ax.set_ylabel("derivative\n(dimensionless)")
-    pull_ax.set_xlabel("error e (dimensionless)")
-    loss_ax.legend()
+    loss_ax.set_ylabel("loss")
+    pull_ax.set_ylabel("derivative")
+    pull_ax.set_xlabel("error e")
 
 
 def shrinkage(ax: Axes, paths: Mapping[str, ArrayLike]) -> None:
@@ -43,8 +42,8 @@ def shrinkage(ax: Axes, paths: Mapping[str, ArrayLike]) -> None:
         if last < len(size) - 1:  # from the next step on exactly zero
             ax.plot(last, size[last], "o", color="black", linestyle="none", label="then exactly zero", zorder=5)
     ax.set_xlabel("step")
-    ax.set_ylabel("size of the weight\n(dimensionless)")
-    ax.legend(fontsize=9, loc="lower left")
+    ax.set_ylabel("size of the weight")
+    ax.legend(loc="lower left")
 
 
 def coefficient_paths(ax: Axes, beta: ArrayLike, weights: ArrayLike, n_real: int, chosen: float) -> None:
@@ -61,7 +60,7 @@ def coefficient_paths(ax: Axes, beta: ArrayLike, weights: ArrayLike, n_real: int
             label = "true weight 0" if j == n_real else None
             ax.semilogx(beta, weights[:, j], color=GREY, linestyle="-", linewidth=1.2, label=label)
     mark_reader(ax, chosen, "your β")
-    ax.set_ylabel("weight\n(dimensionless)")
+    ax.set_ylabel("weight")
 
 
 def sum_and_product(
@@ -72,7 +71,7 @@ def sum_and_product(
         for i, e in enumerate(errors):
             colour, dash = style(i)
             ax.plot(k, losses[i], color=colour, linestyle=dash, label=f"|e| = {e:g}")
-        ax.set_xlabel("slope k (dimensionless)")
+        ax.set_xlabel("slope k")
         ax.set_ylim(bottom=-0.04 * losses.max())
 
 
@@ -83,7 +82,7 @@ def risks(ax: Axes, degree: ArrayLike, train: ArrayLike, true: ArrayLike, floor:
         ax.semilogy(degree, risk, color=colour, linestyle=dash, marker="o", markersize=5, label=name)
     ax.axhline(floor, color=GREY, linewidth=1.2, linestyle=(0, (1, 2)), label="noise variance")
     ax.set_xlabel("degree of the polynomial")
-    ax.set_ylabel("mean squared error\n(dimensionless, median)")
+    ax.set_ylabel("mean squared error\n(median)")
     ax.legend()
 
 
@@ -95,5 +94,5 @@ def roughness(ax: Axes, groups: Mapping[str, ArrayLike]) -> None:
         ax.plot(at, seed, color=GREY, linewidth=0.8, linestyle="-", marker="o", markersize=4, zorder=2)
     ax.bar(at, values.mean(axis=1), width=0.5, color="#dddddd", edgecolor="black", linewidth=1.0, zorder=1)
     ax.set_xticks(at, list(groups))
-    ax.set_ylabel("root mean square slope\n(dimensionless)")
+    ax.set_ylabel("root mean square slope")
     ax.set_ylim(bottom=0)

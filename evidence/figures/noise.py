@@ -31,7 +31,7 @@ def noise_ratios(ax: Axes, found: pd.DataFrame, names: Sequence[str]) -> None:
     ax.set_yscale("log")
     ax.set_xticks(range(len(columns)), names, rotation=30, ha="right")
     ax.set_ylabel("sensitivity, ours over the paper's")
-    ax.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.0)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2, columnspacing=1.0)
 
 
 def sensitivity_dots(
@@ -97,7 +97,7 @@ def price_of_calm(
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.set_xlabel("change of validation RMSE against MSE (%)")
     ax.set_ylabel(f"change of the sensitivity to X{str(feature).translate(_LOWERED)}\nagainst MSE (%)")
-    ax.legend(fontsize=9)
+    ax.legend()
 
 
 _LOWERED = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")

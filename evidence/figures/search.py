@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import ScalarFormatter
 
-from .style import COLOURS, GREY
+from .style import COLOURS, GREY, SMALLEST
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,7 +47,7 @@ def recipes_map(
         axis.axes.set_xscale("log") if axis is ax.xaxis else axis.axes.set_yscale("log")
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(ScalarFormatter())
-    ax.tick_params(which="both", labelsize=9)
+    ax.tick_params(which="both", labelsize=SMALLEST)
     ax.set_xlabel("validation RMSE (100,000 US$)")
     ax.set_ylabel("variance of the test outputs")
-    ax.legend(fontsize=9)
+    ax.legend()

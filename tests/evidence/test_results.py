@@ -144,9 +144,9 @@ def test_the_compact_table_has_both_evaluations(table: pd.DataFrame) -> None:
     mse, arm = (runs[runs["arm"] == name] for name in ("MSE", "λ = 0.01"))
     for evaluation, end in (("averaged", ""), ("last step", "_last")):
         shown = figures.compact_table(table, {}, evaluation=evaluation).loc["corrected"]
-        assert shown.loc["MSE", "RMSE"].startswith(f"{mse['rmse' + end].mean():.3f} ± ")
+        assert shown.loc["MSE", "RMSE"].startswith(f"{mse['rmse' + end].mean():.3f}\u00a0±\u00a0")
         change = 100 * (arm["rms_k" + end] / mse["rms_k" + end] - 1).mean()
-        assert shown.loc["λ = 0.01", "slope"].startswith(f"{change:+.1f} % (")
+        assert shown.loc["λ = 0.01", "slope"].startswith(f"{change:+.1f}\u00a0% (")
     with pytest.raises(ValueError, match="evaluation = 'best'"):
         figures.compact_table(table, {}, evaluation="best")
 
@@ -156,8 +156,8 @@ def test_the_table_of_features_has_the_slope_of_each(table: pd.DataFrame) -> Non
     shown = figures.feature_table(table.sample(frac=1, random_state=0), FEATURES, evaluation="last step")
     runs = table[table["protocol"] == "sound"].set_index("seed")
     mse, arm = (runs[runs["arm"] == name]["k_last_8"] for name in ("MSE", "λ = 0.01"))
-    assert shown.loc[("sound", "Longitude"), "MSE"] == f"{mse.mean():.2g} ± {mse.std():.2g}"
-    assert shown.loc[("sound", "Longitude"), "λ = 0.01"].startswith(f"{100 * (arm / mse - 1).mean():+.1f} % (")
+    assert shown.loc[("sound", "Longitude"), "MSE"] == f"{mse.mean():.2g}\u00a0±\u00a0{mse.std():.2g}"
+    assert shown.loc[("sound", "Longitude"), "λ = 0.01"].startswith(f"{100 * (arm / mse - 1).mean():+.1f}\u00a0% (")
     assert len(shown) == 3 * len(FEATURES) and (shown.loc["published", "λ = 1"] == "–").all()
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import nbformat
 import psutil
 import pytest
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_notebook
 from packaging.specifiers import SpecifierSet
 
@@ -264,7 +265,73 @@ def test_the_site_has_no_source_maps_and_small_downloads(tmp_path: Path) -> None
     build.lighten(html, tmp_path)
     assert (html / "a.js").read_text() == "x" and (html / "b.css").read_text() == "y{}"
     assert list(html.rglob("*.map")) == []
-    assert (html / "_sources/notebooks/20_tiny.ipynb").read_bytes() == committed.read_bytes()
+    first, *rest = notebook.read(html / "_sources/notebooks/20_tiny.ipynb").cells
+    assert first.id == "outside-a-checkout" and rest == notebook.read(committed).cells
+
+
+def first_cell(root: Path, url: str) -> str:
+    """The cell that a downloaded chapter begins with, where _config.yml has this address; its notebook is one."""
+    committed, copy = write(root / "notebooks"), root / "html" / "_sources" / "notebooks" / "20_tiny.ipynb"
+    (root / "_config.yml").write_text(f'repository:\n  url: "{url}"\n')
+    copy.parent.mkdir(parents=True)
+    copy.touch()
+    before = committed.read_bytes()
+    build.lighten(root / "html", root)
+    text = copy.read_text(encoding="utf-8")
+    assert committed.read_bytes() == before and not refresh.MACHINE_PATH.search(text) and str(root) not in text
+    node = nbformat.reads(text, as_version=4)
+    nbformat.validate(node)
+    return str(TransformerManager().transform_cell(node.cells[0].source))
+
+
+def run_elsewhere(code: str, path: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Python with one folder of modules, without those that are installed."""
+    shell = "import os, subprocess\nclass get_ipython:\n    def system(self, line): subprocess.run(line, shell=True)\n"
+    return subprocess.run(
+        [sys.executable, "-S", "-c", shell + code],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("url", ["", "https://example.org/someone/the-book"])
+def test_in_a_checkout_the_first_cell_of_a_download_does_nothing(tmp_path: Path, url: str) -> None:
+    code = first_cell(tmp_path, url)
+    done = run_elsewhere(code, str(ROOT), tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not (tmp_path / "lai-loss").exists()
+
+
+def test_elsewhere_it_says_where_the_notebook_runs(tmp_path: Path) -> None:
+    code = first_cell(tmp_path, "")
+    assert "git" not in code and "pip" not in code
+    done = run_elsewhere(code, "", tmp_path)
+    assert (
+        done.returncode == 1
+        and done.stderr.count("\n") == 1
+        and "in a checkout of the book's repository" in done.stderr
+    )
+
+
+def test_elsewhere_it_fetches_the_repository_if_there_is_one(tmp_path: Path) -> None:
+    """A repository on this machine, and no pip: what is fetched is importable all the same."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    (there / "evidence").mkdir(parents=True)
+    (there / "evidence" / "__init__.py").touch()
+    here.mkdir()
+    git = ["git", "-C", str(there), "-c", "user.name=A", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "All"]):
+        subprocess.run([*git, *command], check=True)
+    url = "https://example.org/someone/the-book"
+    code = first_cell(tmp_path, url)
+    assert f"git clone --depth 1 {url} lai-loss" in code and "./lai-loss[book]" in code
+    done = run_elsewhere(code.replace(url, there.as_uri()) + "print(evidence.__file__)\n", "", here)
+    assert done.returncode == 0 and Path(done.stdout.strip()).parts[-3:] == ("lai-loss", "evidence", "__init__.py")
+
+    done = run_elsewhere(code.replace(url, (tmp_path / "nowhere").as_uri()), "", tmp_path)
+    assert done.returncode == 1 and "could not be fetched" in done.stderr.splitlines()[-1]
 
 
 def gone(processes: list[psutil.Process], seconds: float = 60) -> bool:

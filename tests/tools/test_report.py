@@ -126,6 +126,19 @@ def test_advice_counts_what_a_t_test_finds() -> None:
     assert f"({larger} of 30 in standardised units)" in report.answer(report.RESULTS)
 
 
+def test_the_story_has_the_shares_that_are_left() -> None:
+    """λ = 0.001 in every batch, from pivots; and the page's words: as printed in order of size, and with the true slope far from it."""
+    *_, printed, coupled, own = report.through(report.RESULTS).splitlines()
+    table = pd.read_csv(report.RESULTS / "strength.csv")
+    for line, protocol in ((coupled, "published"), (own, "corrected")):
+        runs = table[table["protocol"] == protocol].pivot(index="seed", columns="arm")
+        left = runs["variance", "λ = 0.001"].mean() / runs["variance", "MSE"].mean()
+        rise = runs["rmse", "λ = 0.001"].mean() / runs["rmse", "MSE"].mean() - 1
+        assert line.endswith(f", {len(runs)} runs | {left:.0%} | {rise:+.0%} |")
+    shares = [int(re.findall(r"(\d+)%", line)[0]) for line in (printed, coupled, own)]
+    assert shares[0] < shares[1] and shares[2] < shares[0] / 5
+
+
 def test_sparse_counts_the_tasks_on_which_the_mean_error_is_larger() -> None:
     table = pd.read_csv(report.RESULTS / "relatives_units.csv").query("units == 'free'")
     wide = table.pivot(index=["task", "seed"], columns="method", values="at_60")
