@@ -252,11 +252,11 @@ def advice(folder: Path) -> str:
 def through(folder: Path) -> str:
     """What λ = 0.001 in every batch does with the slope through BatchNorm and with the true one, beside what version 1 prints."""
     table = pd.read_csv(folder / "strength.csv")
-    means = table.groupby(["protocol", "arm"])[["variance", "rmse"]].mean()
+    means = table.groupby(["protocol", "arm"])[["variance", "rmse"]].mean().T
     plain, small = V1_SMOOTHNESS[None], V1_SMOOTHNESS[1e-3]
     rows = [["the paper, one run", f"{small[1] / plain[1]:.0%}", f"{small[0] / plain[0] - 1:+.0%}"]]
     for protocol, slope in (("published", "through BatchNorm"), ("corrected", "the network's own")):
-        kept = means.loc[protocol, "λ = 0.001"] / means.loc[protocol, "MSE"]
+        kept = means[protocol, "λ = 0.001"] / means[protocol, "MSE"]
         seeds = table.loc[table["protocol"] == protocol, "seed"].nunique()
         rows.append([f"{slope}, {seeds} runs", f"{kept['variance']:.0%}", f"{kept['rmse'] - 1:+.0%}"])
     return markdown(["slope that the loss is given", "variance that is left", "change of the error (RMSE)"], rows)
