@@ -7,7 +7,7 @@ LAM_ENDS = 1e-12, 1e12
 
 
 def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> Any:
-    """As :func:`lai.factor.check_lam`, for the λ of a chapter; ``ValueError`` as well beyond ``LAM_ENDS``.
+    """As :func:`lai.check_lam`, for the λ of a chapter; ``ValueError`` as well beyond ``LAM_ENDS``.
 
     >>> check_lam([0.1, 1e-300])
     Traceback (most recent call last):
