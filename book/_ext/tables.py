@@ -70,8 +70,14 @@ class Captions(SphinxTransform):
                 self.document.set_id(figure, suggested_prefix="table")
 
 
+def load_script(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    if "captioned-table" in context.get("body", ""):
+        app.add_js_file("tables.js", loading_method="defer")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_enumerable_node(captioned_table, "table", html=(begin_table, end_table))
     app.add_node(table_caption, html=(begin_caption, end_caption))
     app.add_transform(Captions)
+    app.connect("html-page-context", load_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
