@@ -1,21 +1,16 @@
 """book/_ext/offline_plotly.py on a book of two pages, in every kind of output."""
 
-import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from small_books import build_book, notebook
 
 from evidence.figures import interactive
 
-BOOK = Path(__file__).parents[2] / "book"
 PLOTLY = "application/vnd.plotly.v1+json"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # one pixel
 NASTY = 'A triangle </script><b>"bold"</b> & more.'
@@ -40,31 +35,18 @@ METADATA = {"mystnb": {"figure": {"caption": "The caption.", "name": "fig-t"}, "
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Path, str]]:
+def build(tmp_path: Path) -> Callable[..., tuple[Path, str]]:
     """Build the two pages with a builder; the folder and the warnings."""
-    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     source = tmp_path / "source"
     source.mkdir()
     (source / "index.md").write_text("# Front\n\nNo figure.\n\n```{toctree}\npage\n```\n")
 
     def run(outputs: list[Any], builder: str = "html") -> tuple[Path, str]:
-        cells = [new_markdown_cell("# Page\n\nSee {numref}`fig-t`.", id="title")]
-        cells.append(new_code_cell("draw()", id="cell", outputs=outputs, metadata=METADATA, execution_count=1))
-        language = {"language_info": {"name": "python"}}
-        (source / "page.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=language)))
-        settings = {
-            "extensions": ["myst_nb", "offline_plotly"],
-            "html_static_path": [str(BOOK / "_static")],
-            "nb_execution_mode": "off",
-            "numfig": True,
-            "nitpicky": True,
-        }
-        warnings, out = io.StringIO(), tmp_path / builder
-        with patch_docutils(), docutils_namespace():
-            app = Sphinx(source, None, out, tmp_path / f"{builder}-trees", builder, settings, None, warnings)
-            app.build()
-        return out, warnings.getvalue()
+        cell = new_code_cell("draw()", id="cell", outputs=outputs, metadata=METADATA, execution_count=1)
+        text = new_markdown_cell("# Page\n\nSee {numref}`fig-t`.", id="title")
+        (source / "page.ipynb").write_text(notebook(text, cell))
+        out, extensions = tmp_path / builder, ["myst_nb", "offline_plotly"]
+        return out, build_book(source, out, builder, extensions=extensions, numfig=True, nitpicky=True)
 
     return run
 

@@ -1,18 +1,15 @@
 """The explorer in a page and in a browser: what it shows at each position of its controls is what the saved table says."""
 
-import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from small_books import build_book
 
 ROOT = Path(__file__).parents[2]
 TABLE = pd.read_csv(ROOT / "book" / "results" / "explorer.csv")
@@ -29,14 +26,8 @@ def build(folder: Path, builder: str = "html") -> Path:
         shutil.copytree(ROOT / "book" / "results", source / "book" / "results")
         (source / "index.md").write_text("# Front\n\nNothing here.\n\n```{toctree}\npage\n```\n")
         (source / "page.md").write_text("# Page\n\nBefore.\n\n```{explorer}\n```\n\nAfter.\n")
-    warnings, out = io.StringIO(), folder / builder
-    with pytest.MonkeyPatch.context() as patch, patch_docutils(), docutils_namespace():
-        patch.syspath_prepend(str(ROOT / "book" / "_ext"))
-        patch.setattr(sys, "dont_write_bytecode", True)
-        settings = {"extensions": ["myst_nb", "explorer"], "nb_execution_mode": "off"}
-        settings["html_static_path"] = [str(ROOT / "book" / "_static")]
-        Sphinx(source, None, out, folder / f"{builder}-trees", builder, settings, None, warnings).build()
-    assert warnings.getvalue() == ""
+    out = folder / builder
+    assert build_book(source, out, builder, extensions=["myst_nb", "explorer"]) == ""
     return out
 
 

@@ -1,18 +1,14 @@
 """book/_ext/folds.py: what is beside the point is folded, opens by keyboard and by links, and is nowhere lost."""
 
-import io
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from small_books import build_book, notebook
 
 from evidence.exercises import MIME
 from tools.notebook import NOTEBOOKS
@@ -28,31 +24,21 @@ PAGE = (
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str]]:
+def build(tmp_path: Path) -> Callable[..., tuple[str, str]]:
     """Build a page with folds in one kind of output; what it says, and the warnings."""
-    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     source = tmp_path / "source"
     source.mkdir()
     (source / "index.md").write_text("# Front\n\n```{toctree}\npage\n```\n")
     cells = [new_markdown_cell(PAGE, id="title")]
     cells.append(new_code_cell("exercise_1", id="exercise-1-answer", outputs=[FORM], execution_count=1))
     cells.append(new_markdown_cell("**2.** (Open.) And this?\n\n**Note** that it is no exercise.", id="exercise-2"))
-    language = {"language_info": {"name": "python"}}
-    (source / "page.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=language)))
+    (source / "page.ipynb").write_text(notebook(*cells))
 
     def run(builder: str, ending: str) -> tuple[str, str]:
-        settings = {
-            "extensions": ["myst_nb", "exercises", "folds"],
-            "html_static_path": [str(BOOK / "_static")],
-            "nb_execution_mode": "off",
-        }
-        warnings, out = io.StringIO(), tmp_path / builder
-        with patch_docutils(), docutils_namespace():
-            app = Sphinx(source, None, out, tmp_path / f"{builder}-trees", builder, settings, None, warnings)
-            app.build()
+        out = tmp_path / builder
+        warnings = build_book(source, out, builder, extensions=["myst_nb", "exercises", "folds"])
         name = "*" if builder == "latex" else "page"
-        return "\n".join(file.read_text() for file in out.glob(f"{name}.{ending}")), warnings.getvalue()
+        return "\n".join(file.read_text() for file in out.glob(f"{name}.{ending}")), warnings
 
     return run
 

@@ -1,17 +1,13 @@
 """book/_ext/glossary_links.py: a page's first use of a word of the glossary is a link, and nothing else is changed."""
 
-import io
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from small_books import build_book, notebook
 
 BOOK = Path(__file__).parents[2] / "book"
 GLOSSARY = """# Glossary
@@ -71,18 +67,14 @@ BY_HAND = "# Other\n\nA slope, a kink.\n\nMuch later a {term}`bend <kink>` and t
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, str]]:
+def build(tmp_path: Path) -> Callable[..., dict[str, str]]:
     """Build the pages with a builder; their text by name. There are no warnings."""
-    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     source = tmp_path / "source"
     source.mkdir()
     (source / "index.md").write_text("# Front\n\n```{toctree}\npage\nother\nglossary\napi\n```\n")
-    cells = [new_markdown_cell(PAGE, id="title")]
     printed = new_output("display_data", data={"text/markdown": "A verdict printed."})
-    cells.append(new_code_cell("slope = 'verdict'", id="cell", outputs=[printed], execution_count=1))
-    language = {"language_info": {"name": "python"}}
-    (source / "page.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=language)))
+    cell = new_code_cell("slope = 'verdict'", id="cell", outputs=[printed], execution_count=1)
+    (source / "page.ipynb").write_text(notebook(new_markdown_cell(PAGE, id="title"), cell))
     (source / "other.md").write_text(BY_HAND)
     (source / "glossary.md").write_text(GLOSSARY)
     (source / "api.md").write_text("# API\n\nA slope.\n")
@@ -90,27 +82,12 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict
     def run(builder: str = "html", ending: str = "html", parallel: int = 1) -> dict[str, str]:
         settings = {
             "extensions": ["myst_nb", "glossary_links"],
-            "nb_execution_mode": "off",
             "myst_enable_extensions": ["colon_fence", "dollarmath"],
             "nitpicky": True,
         }
-        warnings, out = io.StringIO(), tmp_path / builder
-        with patch_docutils(), docutils_namespace():
-            app = Sphinx(
-                source,
-                None,
-                out,
-                tmp_path / f"{builder}-trees",
-                builder,
-                settings,
-                None,
-                warnings,
-                parallel=parallel,
-            )
-            app.build()
-        assert [
-            line for line in warnings.getvalue().splitlines() if "mime" not in line and "epub" not in line.lower()
-        ] == []
+        out = tmp_path / builder
+        warnings = build_book(source, out, builder, parallel=parallel, **settings)
+        assert [line for line in warnings.splitlines() if "mime" not in line and "epub" not in line.lower()] == []
         return {file.stem: file.read_text(encoding="utf-8") for file in out.glob(f"*.{ending}")}
 
     return run

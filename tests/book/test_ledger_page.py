@@ -1,18 +1,15 @@
 """The ledger's page: it shows every claim, its links lead somewhere, and a false verdict breaks the build."""
 
-import io
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from small_books import build_book
 
 from evidence.ledger.claims import (
     VERDICTS,
@@ -38,10 +35,8 @@ def test_every_chapter_lists_its_claims(path: Path) -> None:
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Path, str]]:
+def build(tmp_path: Path) -> Callable[..., tuple[Path, str]]:
     """The page, and the chapters if they are wanted, with a ledger that may have been changed; the folder and the warnings."""
-    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def bare(path: Path) -> dict[str, Any]:
         """What the page needs of a chapter: titles, cells, the list."""
@@ -67,18 +62,11 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
         (source / "index.md").write_text(f"# Front\n\n```{{toctree}}\nbook/claims\n{pages}\n```\n")
         settings = {
             "extensions": ["myst_nb", "claims_ledger"],
-            "html_static_path": [str(ROOT / "book" / "_static")],
-            "nb_execution_mode": "off",
             "nitpicky": True,
             "numfig": True,
             "exclude_patterns": [] if chapters else ["notebooks"],
         }
-        settings["nb_output_stderr"] = "remove"
-        warnings = io.StringIO()
-        with patch_docutils(), docutils_namespace():
-            app = Sphinx(source, None, out, tmp_path / "trees", "html", settings, None, warnings)
-            app.build()
-        return out, warnings.getvalue()
+        return out, build_book(source, out, nb_output_stderr="remove", **settings)
 
     return run
 

@@ -1,28 +1,22 @@
 """book/_ext/repository.py with the settings of _config.yml: buttons if there is an address, and neither buttons nor trouble if not."""
 
-import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import nbformat
 import pytest
 import yaml
 from bs4 import BeautifulSoup
 from jupyter_book.config import get_final_config
-from nbformat.v4 import new_markdown_cell, new_notebook
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from nbformat.v4 import new_markdown_cell
+from small_books import build_book, notebook
 
 ROOT = Path(__file__).parents[2]
 URL = "https://github.com/someone/the-book"
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], BeautifulSoup]:
+def build(tmp_path: Path) -> Callable[[str], BeautifulSoup]:
     """A chapter with the theme's options as Jupyter Book makes them of _config.yml and an address."""
-    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def run(url: str) -> BeautifulSoup:
         config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
@@ -31,18 +25,10 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Be
         source, out = tmp_path / "source", tmp_path / "html"
         (source / "notebooks").mkdir(parents=True)
         (source / "index.md").write_text("# Front\n\n```{toctree}\nnotebooks/20_tiny\n```\n")
-        notebook = new_notebook(cells=[new_markdown_cell("# Tiny")], metadata={"language_info": {"name": "python"}})
-        (source / "notebooks" / "20_tiny.ipynb").write_text(nbformat.writes(notebook))
-        settings = {
-            "extensions": ["myst_nb", "sphinx_book_theme", "repository"],
-            "html_theme": "sphinx_book_theme",
-            "html_theme_options": made["html_theme_options"],
-            "nb_execution_mode": "off",
-        }
-        warnings = io.StringIO()
-        with patch_docutils(), docutils_namespace():
-            Sphinx(source, None, out, tmp_path / "trees", "html", settings, None, warnings).build()
-        assert warnings.getvalue() == ""
+        (source / "notebooks" / "20_tiny.ipynb").write_text(notebook(new_markdown_cell("# Tiny")))
+        extensions, options = ["myst_nb", "sphinx_book_theme", "repository"], made["html_theme_options"]
+        settings = {"extensions": extensions, "html_theme": "sphinx_book_theme", "html_theme_options": options}
+        assert build_book(source, out, **settings) == ""
         return BeautifulSoup((out / "notebooks" / "20_tiny.html").read_text(encoding="utf-8"), "html.parser")
 
     return run

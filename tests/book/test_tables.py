@@ -1,8 +1,6 @@
 """book/_ext/tables.py: tables that cells end with have a numbered caption, and none that a reader meets is without one."""
 
-import io
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +8,8 @@ from typing import Any
 import nbformat
 import pytest
 from bs4 import BeautifulSoup
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from sphinx.application import Sphinx
-from sphinx.util.docutils import docutils_namespace, patch_docutils
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
+from small_books import build_book, notebook
 
 from tools.notebook import NOTEBOOKS
 
@@ -27,10 +24,8 @@ PRINTED = new_output("stream", name="stdout", text="printed\n")
 
 
 @pytest.fixture
-def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[str, str]]:
+def build(tmp_path: Path) -> Callable[..., tuple[str, str]]:
     """Build a numbered chapter with three tables, the first two with captions, in one kind of output; what it says, and the warnings."""
-    monkeypatch.syspath_prepend(str(BOOK / "_ext"))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
     source = tmp_path / "source"
     source.mkdir()
     (source / "index.md").write_text("# Front\n\n```{toctree}\n:numbered:\npage\n```\n")
@@ -42,15 +37,11 @@ def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
             [(first, {"mystnb": {"table": about[0]}}), ([TABLE], {"mystnb": {"table": about[1]}}), ([TABLE], {})]
         ):
             cells.append(new_code_cell("x", id=f"cell-{i}", outputs=outputs, metadata=metadata, execution_count=1))
-        language = {"language_info": {"name": "python"}}
-        (source / "page.ipynb").write_text(nbformat.writes(new_notebook(cells=cells, metadata=language)))
-        settings = {"extensions": ["myst_nb", "tables"], "nb_execution_mode": "off", "numfig": True, "nitpicky": True}
-        warnings, out = io.StringIO(), tmp_path / builder
-        with patch_docutils(), docutils_namespace():
-            app = Sphinx(source, None, out, tmp_path / f"{builder}-trees", builder, settings, None, warnings)
-            app.build()
+        (source / "page.ipynb").write_text(notebook(*cells))
+        out = tmp_path / builder
+        warnings = build_book(source, out, builder, extensions=["myst_nb", "tables"], numfig=True, nitpicky=True)
         name = "*" if builder == "latex" else "page"
-        return "\n".join(file.read_text() for file in out.glob(f"{name}.{ending}")), warnings.getvalue()
+        return "\n".join(file.read_text() for file in out.glob(f"{name}.{ending}")), warnings
 
     return run
 
