@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from folds import folded
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.util import logging
@@ -118,8 +119,7 @@ class ChapterClaims(Ledger):
         )
         note += [self.link("book/claims#", self.text("the ledger")), nodes.Text(".")]
         table = self.table(["claim, and where it is made", "verdict"], rows, "claims-of-chapter")
-        start = f'<details class="fold"><summary>{in_short(own)}</summary>'
-        return [nodes.raw("", start, format="html"), table, note, nodes.raw("", "</details>", format="html")]
+        return folded(in_short(own), table, note)
 
 
 class ClaimCounts(Ledger):

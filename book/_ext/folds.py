@@ -17,17 +17,22 @@ NUMBER = re.compile(r"\d+\.")
 FORM = '<div class="exercise"'
 
 
-def opening(summary: str, *classes: str) -> nodes.raw:
+def opening(summary: str, *classes: str, closed: bool = False) -> nodes.raw:
+    """Where a fold begins; it is ``closed`` if its end is put in place along with it, else :func:`fold` does so."""
     start = f'<details class="{" ".join(("fold", *classes))}"><summary>{html.escape(summary)}</summary>'
-    return nodes.raw("", start, format="html")
+    return nodes.raw("", start, format="html", fold="closed" if closed else "open")
 
 
 def closing() -> nodes.raw:
     return nodes.raw("", "</details>", format="html")
 
 
+def folded(summary: str, *inside: nodes.Node) -> list[nodes.Node]:
+    return [opening(summary, closed=True), *inside, closing()]
+
+
 def is_opening(node: nodes.Node) -> bool:
-    return isinstance(node, nodes.raw) and node.astext().startswith('<details class="fold')
+    return isinstance(node, nodes.raw) and "fold" in node
 
 
 class Fold(SphinxDirective):
@@ -57,7 +62,7 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
         title = section.next_node(nodes.title)
         if title is not None and title.parent is section and title.astext() == EXERCISES:
             section.insert(section.index(title) + 1, opening(counted(section), "exercises"))
-    for start in [node for node in doctree.findall(nodes.raw) if is_opening(node)]:
+    for start in [node for node in doctree.findall(nodes.raw) if node.get("fold") == "open"]:
         around = start.parent
         after = range(around.index(start) + 1, len(around))
         around.insert(next((i for i in after if is_opening(around[i])), len(around)), closing())

@@ -147,8 +147,10 @@ def test_no_raw_markup_and_no_placeholders(html: Path, pages: dict[str, Page], n
     assert [mark for mark in raw if mark in prose] == []
     assert re.findall(r".{0,30}\b(?:nan|NaT|undefined)\b.{0,30}", prose) == []
     assert [cell for cell in pages[name].cells if cell.strip() in ("NaN", "None", "inf")] == []
+    text = (html / name).read_text(encoding="utf-8")
     if not name.startswith("book/api"):  # where examples show errors as doctests do
-        assert "Traceback (most recent call last)" not in (html / name).read_text(encoding="utf-8")
+        assert "Traceback (most recent call last)" not in text
+    assert text.count("<details") == text.count("</details>")  # parts of a fold are written apart
 
 
 @pytest.mark.parametrize("name", PAGES)
