@@ -51,6 +51,25 @@ def test_axe_finds_nothing(
     assert found == {"light": [], "dark": []}
 
 
+def test_tables_that_scroll_can_be_reached_from_the_keyboard(browser: Any, site: str) -> None:
+    """Open ones and those of a fold, once it is open; and only these, or the tabulator would stop for nothing."""
+    tab = browser.new_page(viewport={"width": 390, "height": 844})
+    tab.goto(f"{site}notebooks/70_experiments_smoothness.html", wait_until="load")
+    look = """(nodes) => nodes.filter((node) => node.checkVisibility())
+      .map((node) => [node.scrollWidth > node.clientWidth, node.tabIndex === 0])"""
+    tables = tab.locator(".captioned-table > .output")
+    shown = tables.evaluate_all(look)
+    assert shown and all(scrolls == reached for scrolls, reached in shown) and any(scrolls for scrolls, _ in shown)
+    tab.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    tab.wait_for_timeout(100)  # the event of a fold comes after it
+    unfolded = tables.evaluate_all(look)
+    assert len(unfolded) > len(shown) and all(scrolls == reached for scrolls, reached in unfolded)
+    tab.set_viewport_size({"width": 1280, "height": 844})
+    tab.wait_for_timeout(100)
+    assert not all(reached for _, reached in tables.evaluate_all(look))
+    tab.close()
+
+
 @pytest.mark.parametrize("name", ["notebooks/10_linear_geometry.html", "book/what_it_costs.html"])
 def test_on_paper_figures_and_tables_stay_whole_and_nothing_scrolls(browser: Any, site: str, name: str) -> None:
     tab = browser.new_page()
