@@ -13,7 +13,7 @@ from .directions import boundaries, factor_contours, list_effects, slope_map, tr
 from .exchange import exchanges
 from .experiments import paired_dots, swing, trade_off, validation_curves
 from .explorer import explorer_data, paper_changes, sweep_changes, sweep_panels
-from .geometry import branches, triangle, turned_axes
+from .geometry import branches, triangle, triangle_on_curve, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
 from .noise import noise_ratios, price_of_calm, sensitivity_dots
@@ -75,6 +75,7 @@ __all__ = [
     "tangents",
     "trade_off",
     "triangle",
+    "triangle_on_curve",
     "triangles",
     "turned_axes",
     "unit_slopes",
