@@ -19,6 +19,7 @@ from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrin
 from .noise import noise_ratios, price_of_calm, sensitivity_dots
 from .one_feature import outputs_against, outputs_by_arm
 from .relatives import fronts
+from .robustness import spreads
 from .search import recipes_map
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, legend_row, mark_reader, shared_legend, use_style
@@ -67,6 +68,7 @@ __all__ = [
     "shrinkage",
     "slope_map",
     "slopes_by_feature",
+    "spreads",
     "sum_and_product",
     "sweep_changes",
     "sweep_panels",

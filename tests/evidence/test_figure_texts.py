@@ -91,7 +91,14 @@ def dots(fig: Figure) -> None:
     figures.paired_dots(fig.subplots(), values, "sensitivity")
 
 
-@pytest.mark.parametrize("draw", [pulls, losses, three_panels, sensor, surface, basins, trade_off, curves, dots])
+def spreads(fig: Figure) -> None:
+    pair = {"a way to measure it": np.linspace(0.6, 0.9, 10), "another way": np.linspace(0.7, 0.8, 10)}
+    figures.spreads(fig.subplots(), {"a loss, λ = 0.001": pair, "another, 500 epochs": pair}, "validation RMSE")
+
+
+@pytest.mark.parametrize(
+    "draw", [pulls, losses, three_panels, sensor, surface, basins, trade_off, curves, dots, spreads]
+)
 def test_texts_can_be_read_on_a_telephone(draw: Callable[[Figure], None]) -> None:
     fig = plt.figure(figsize=(WIDEST, 4))
     draw(fig)
