@@ -124,7 +124,7 @@ def arms(folder: Path) -> str:
     for name, about in provenance(folder).items():
         runs = pd.read_csv(folder / f"{name}.csv").groupby("protocol", sort=False).size()
         seeds = f"{about['seeds'][0]} to {about['seeds'][-1]}"
-        epochs = re.sub(r" of MSE, then (\d+) in each arm", r" + \1", about["epochs"])
+        epochs = re.sub(r" of MSE, then (\d+) with each loss", r" + \1", about["epochs"])
         trained = [f"{runs[protocol]}" if protocol in runs else "–" for protocol in PROTOCOLS]
         rows.append([linked(name), epochs, seeds, *trained])
     return markdown(["table", "epochs", "seeds", *PROTOCOLS], rows)

@@ -148,7 +148,7 @@ def provenance(
         "split_seed": "each seed its own" if options.split_seed is None else options.split_seed,
         "arms": {p: [f"{a.name}, α = {a.alpha:g}" for a in of_protocol] for p, of_protocol in arms.items()},
         "seeds": options.seeds,
-        "epochs": f"{length[0]} of MSE, then {length[1]} in each arm",
+        "epochs": f"{length[0]} of MSE, then {length[1]} with each loss",
         **environment(cluster(options)),
         "device": options.device if options.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu",
         "cpu_seconds": {
@@ -230,7 +230,7 @@ def explorer(options: argparse.Namespace) -> None:
         "data": of_seed(0).provenance,
         "split_seed": "each seed its own",
         "seeds": options.seeds,
-        "epochs": "100 of MSE, then 100 in each arm",
+        "epochs": "100 of MSE, then 100 with each loss",
         "feature": FEATURE,
         "evaluation": "the mean over the last epochs, with exact statistics; the curve: every twelfth test row, after the last step",
         **environment(cluster(options)),
@@ -384,15 +384,17 @@ def parser() -> argparse.ArgumentParser:
         "--max-occupancy", type=option("max_occupancy", "float"), help="leave out rows with more people per household"
     )
     about.add_argument("--protocols", nargs="+", choices=list(PROTOCOLS), help="default all")
-    about.add_argument("--lam", type=option("lam", "float"), nargs="+", help="λ of the Lai arms, instead of the book's")
+    about.add_argument(
+        "--lam", type=option("lam", "float"), nargs="+", help="λ of the Lai losses, instead of the book's"
+    )
     about.add_argument("--alpha", type=option("alpha", "float"), help="share of Lai batches, instead of the book's")
     about.add_argument("--seeds", type=seed_range, default="10", help="10 for 0 to 9 (default), 3-5, or 0,7")
     about.add_argument(
         "--pretrain-epochs",
         type=option("pretrain_epochs", comment="0 or more"),
-        help="epochs of MSE before the arms part",
+        help="epochs of MSE before the runs part",
     )
-    about.add_argument("--epochs", type=option("epochs"), help="epochs of each arm")
+    about.add_argument("--epochs", type=option("epochs"), help="epochs with each loss")
     about.add_argument("--device", default="auto", help="cpu, cuda or auto (default)")
     about.add_argument("--jobs", type=option("n_jobs"), default=os.cpu_count(), help="processes (default: one a core)")
     about.add_argument("--tasks", nargs="+", choices=TASKS, metavar="TASK", help=f"of {RELATIVES}: {', '.join(TASKS)}")

@@ -13,12 +13,13 @@ from .directions import boundaries, factor_contours, list_effects, slope_map, tr
 from .exchange import exchanges
 from .experiments import paired_dots, swing, trade_off, validation_curves
 from .explorer import explorer_data, paper_changes, sweep_changes, sweep_panels
-from .geometry import branches, triangle, turned_axes
+from .geometry import branches, triangle, triangle_on_curve, turned_axes
 from .lines import basins, descents, line_contours, line_surface_3d, plane_contours
 from .losses import coefficient_paths, losses_and_pulls, risks, roughness, shrinkage, sum_and_product
 from .noise import noise_ratios, price_of_calm, sensitivity_dots
 from .one_feature import outputs_against, outputs_by_arm
 from .relatives import fronts
+from .robustness import spreads
 from .search import recipes_map
 from .strength import frontier, plane
 from .style import COLOURS, DASHES, legend_above, legend_row, mark_reader, shared_legend, use_style
@@ -67,6 +68,7 @@ __all__ = [
     "shrinkage",
     "slope_map",
     "slopes_by_feature",
+    "spreads",
     "sum_and_product",
     "sweep_changes",
     "sweep_panels",
@@ -75,6 +77,7 @@ __all__ = [
     "tangents",
     "trade_off",
     "triangle",
+    "triangle_on_curve",
     "triangles",
     "turned_axes",
     "unit_slopes",

@@ -7,6 +7,9 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Arc, Circle, Polygon, Rectangle
+from matplotlib.patheffects import withStroke
+from numpy.polynomial import Polynomial as Curve
+from numpy.typing import ArrayLike
 
 from .style import COLOURS, GREY, style
 
@@ -16,16 +19,38 @@ def triangle(ax: Axes, k: float, e: float) -> None:
 
     The prediction is the origin. One unit of x is drawn as long as one unit of y: angles are true.
     """
+    _triangle(ax, np.zeros(2), k, e)
+    ax.set_xlabel("x, from the prediction")
+    ax.set_ylabel("y, from the prediction")
+
+
+def triangle_on_curve(ax: Axes, data: tuple[ArrayLike, ArrayLike], curve: Curve, i: int) -> None:
+    """Data, a curve fitted to them, and the triangle of the i-th point at the curve's tangent; scales as in `triangle`."""
+    x, y = (np.asarray(part, dtype=float) for part in data)
+    ax.plot(x, y, "o", color=GREY, linestyle="none", markersize=4, alpha=0.6, label="readings")
+    grid = np.linspace(x.min(), x.max(), 401)
+    ax.plot(grid, curve(grid), color=COLOURS[2], linestyle="-", label="fitted curve")
+    at = np.array([x[i], curve(x[i])])
+    _triangle(ax, at, float(curve.deriv()(x[i])), float(at[1] - y[i]), line="tangent, of slope k")
+    for text in ax.texts:  # over readings and curve
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    ax.set_xlabel("x")
+    ax.set_ylabel("y")
+
+
+def _triangle(ax: Axes, p: np.ndarray, k: float, e: float, *, line: str | None = None) -> None:
+    """`triangle` with the prediction at ``p``, and the line under this name in the legend."""
     theta = math.atan(k)
     along = np.array([math.cos(theta), math.sin(theta)])
-    p, q = np.zeros(2), np.array([0.0, -e])
-    foot = (q @ along) * along
+    down = np.array([0.0, -e])
+    q, foot = p + down, p + (down @ along) * along
     span = 0.75 * abs(e)
-    ends = np.array([p, foot]) @ along
-    start, stop = (ends.min() - span) * along, (ends.max() + span) * along
+    ends = np.array([np.zeros(2), foot - p]) @ along
+    start, stop = p + (ends.min() - span) * along, p + (ends.max() + span) * along
 
-    ax.plot(*np.array([start, stop]).T, color="black", linewidth=1.6, linestyle="-")
-    ax.plot([-0.6 * abs(e), 0.75 * abs(e)], [0, 0], color=GREY, linewidth=1, linestyle=(0, (1, 2)))
+    ax.plot(*np.array([start, stop]).T, color="black", linewidth=1.6, linestyle="-", label=line)
+    level = p[0] + np.array([-0.6, 0.75]) * abs(e)
+    ax.plot(level, [p[1], p[1]], color=GREY, linewidth=1, linestyle=(0, (1, 2)))
     for one, other, colour, dash in ((p, q, "black", "-"), (p, foot, *style(0)), (foot, q, *style(1))):
         ax.plot(*np.array([one, other]).T, color=colour, linestyle=dash, linewidth=3, solid_capstyle="butt")
     ax.plot(*p, "o", color="black", linestyle="none", zorder=5)
@@ -40,11 +65,11 @@ def triangle(ax: Axes, k: float, e: float) -> None:
         size, corner = 0.55 * abs(e), 0.08 * abs(e)
         turn = 0.0 if side > 0 else 180.0
         low, high = sorted((turn, turn + math.degrees(theta)))
-        ax.add_patch(Arc((0, 0), size, size, theta1=low, theta2=high, color="black", linewidth=1.2))
+        ax.add_patch(Arc(tuple(p), size, size, theta1=low, theta2=high, color="black", linewidth=1.2))
         _at_angle(ax, p, math.radians((low + high) / 2), 0.5 * size + 0.09 * abs(e))
         to_p, to_foot = (math.degrees(math.atan2(*(point - q)[::-1])) for point in (p, foot))
         low, high = sorted((to_p, to_foot))
-        ax.add_patch(Arc((0.0, -e), size, size, theta1=low, theta2=high, color="black", linewidth=1.2))
+        ax.add_patch(Arc(tuple(q), size, size, theta1=low, theta2=high, color="black", linewidth=1.2))
         _at_angle(ax, q, math.radians((low + high) / 2), 0.5 * size + 0.09 * abs(e))
         inward, upward = _unit(p - foot) * corner, _unit(q - foot) * corner
         square = Polygon(
@@ -52,8 +77,6 @@ def triangle(ax: Axes, k: float, e: float) -> None:
         )
         ax.add_patch(square)
     ax.set_aspect("equal")
-    ax.set_xlabel("x, from the prediction")
-    ax.set_ylabel("y, from the prediction")
 
 
 def turned_axes(ax: Axes, k: float, e: float) -> None:

@@ -167,7 +167,7 @@ def sensitivity_table(
         rows[name] = {
             "MSE, paper": "–" if printed[0] is None else f"{printed[0]:.4g}",
             "MSE, ours": _spread(control[own]),
-            "arm, ours": _spread(other[own]),
+            f"{arm}, ours": _spread(other[own]),
             "change, paper": change,
             "change, ours": f"{ours.mean():+.1f} %",
             "95 %": "–" if len(ours) < 2 else "{1:+.1f} to {2:+.1f} %".format(*bootstrap_mean(ours)),

@@ -55,6 +55,21 @@ def test_geometry_at_other_triangles(k: float, e: float) -> None:
     assert done.glued["loss"] == pytest.approx(max(done.glued["a"], done.glued["b"]))
 
 
+def test_the_first_triangle_has_the_legs_of_its_reading() -> None:
+    done = run(GEOMETRY, lam=0.3)
+    curve = done.names["wave"]
+    x, target = (done.names[name][done.names["marked"]].item() for name in ("sensor_x", "sensor_y"))
+    slope = (curve(x + 1e-6) - curve(x - 1e-6)) / 2e-6
+    error = np.array([0.0, target - curve(x)])
+    step = np.array([1.0, slope]) / math.hypot(1, slope)
+    along = error @ step
+    across = float(np.hypot(*(error - along * step)))
+    assert done.glued["sensor-k"] == pytest.approx(slope)
+    assert done.glued["sensor-loss"] == pytest.approx(max(abs(along), across))
+    assert done.glued["sensor-share"] == pytest.approx(max(abs(along), across) / abs(error[1]))
+    assert abs(along) > across  # as the alt text says
+
+
 @pytest.mark.parametrize("lam", LAMS)
 def test_inserted_numbers(lam: float) -> None:
     done = run(GEOMETRY, lam=lam)

@@ -1,5 +1,6 @@
 """Limits of what a reader has to scroll past: visible code in a cell and words of a chapter; test_book.py has screens."""
 
+import re
 import statistics
 from pathlib import Path
 
@@ -8,11 +9,15 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BOXED = [
+    path for path in sorted((ROOT / "book").glob("*.md")) if "{admonition} In short" in path.read_text(encoding="utf-8")
+]
 FOLDED = {"hide-input", "hide-cell", "remove-input", "remove-cell"}
 LINES = 15  # of one visible cell
 MEDIAN = 11  # of the visible cells of a chapter
 LOOPS = {("60_lai_training", "loop-by-hand")}  # a training loop is shown as a whole
 WORDS = 4000  # of a chapter's prose
+SENTENCES = 3  # of the box at the head of a page, not counting what a program puts there
 
 
 def visible(path: Path) -> dict[str, int]:
@@ -47,3 +52,22 @@ def test_a_chapter_begins_with_its_answer_and_its_first_visible_code_is_no_machi
 def test_a_chapter_can_be_read_in_one_sitting(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
     assert sum(len(cell.source.split()) for cell in cells if cell.cell_type == "markdown") <= WORDS
+
+
+def sentences(text: str) -> int:
+    """What is typed in the box of a page's head ends in so many full stops, question or exclamation marks."""
+    box = text.split("{admonition} In short\n:class: tip\n")[1].split("\n:::")[0]
+    typed = re.sub(r"<!-- (\w+) -->.*<!-- end \1 -->|```.*?```", "", box, flags=re.DOTALL)
+    return len(re.findall(r"[.?!](?=\s|$)", typed))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS + BOXED, ids=lambda path: path.stem)
+def test_the_answer_at_the_head_of_a_page_is_of_three_sentences_at_most(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert sentences(nbformat.reads(text, 4).cells[0].source if path in NOTEBOOKS else text) <= SENTENCES
+
+
+def test_a_decimal_point_ends_no_sentence() -> None:
+    box = "# Title\n\n:::{admonition} In short\n:class: tip\nOf 2.5 {glue:text}`x:.3f` is `lai.fit`. One\nmore.\n\n"
+    box += "<!-- advice -->\n\nA. B. C.\n\n<!-- end advice -->\n\n:::\nText. Text."
+    assert sentences(box) == 2

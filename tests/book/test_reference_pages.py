@@ -196,10 +196,10 @@ def test_names_in_code_are_real(row: list[str]) -> None:
 
 @functools.cache
 def documented() -> set[str]:
-    """Dotted names of what the directives of the three API pages make; automodule with members takes all with a docstring."""
+    """Dotted names of what the directives of the API pages make; automodule with members takes all with a docstring."""
     names: set[str] = set()
     module = ""
-    for line in "".join(map(page, ("api", "api_evidence", "api_ledger"))).splitlines():
+    for line in "".join(page(path.stem) for path in sorted(BOOK.glob("api*.md"))).splitlines():
         if line.strip() == ":members:":
             names |= {f"{module}.{name}" for name in with_docstring(module)}
         directive = re.match(r"\.\. (?:auto)?(\w+):: (\S+)", line)
@@ -262,6 +262,22 @@ def test_every_module_is_on_the_page_and_complete(module: str) -> None:
     assert [node.name for node in top if node.name in names and not ast.get_docstring(node)] == []
     names |= set(getattr(importlib.import_module(module), "__all__", ()))
     assert {f"{module}.{name}" for name in names} - documented() == set()
+
+
+@pytest.mark.parametrize("index, package", [("api", "lai"), ("api_evidence", "evidence")])
+def test_an_index_names_every_page_below_it_and_what_is_there(index: str, package: str) -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = {chapter["file"]: chapter for part in toc["parts"] for chapter in part["chapters"]}
+    below = [Path(section["file"]).name for section in chapters[f"book/{index}"]["sections"]]
+    lines = {line.split("`")[1]: line for line in page(index).splitlines() if line.startswith("| {doc}")}
+    assert list(lines) == below
+    for name, line in lines.items():
+        text = page(name)
+        there = re.findall(r"^\.\. automodule:: (\S+)", text, re.MULTILINE)
+        if package == "lai":
+            there += [f"lai.{one}" for one in re.findall(r"^\.\. auto(?:function|class):: (\w+)", text, re.MULTILINE)]
+        named = [one.replace("lai.sklearn", "lai") for one in re.findall(r"\{py:\w+\}`([^`]+)`", line)]
+        assert there and sorted(named) == sorted(there)
 
 
 # --- the book's map --------------------------------------------------------------------------------------------

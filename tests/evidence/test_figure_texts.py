@@ -16,8 +16,10 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from numpy.polynomial import Polynomial
 
 from evidence import figures
+from evidence.data import sensor_readings
 from evidence.figures.style import SMALLEST, WIDEST
 from evidence.ledger.paper import V1_SMOOTHNESS
 
@@ -51,6 +53,13 @@ def three_panels(fig: Figure) -> None:
         ax.label_outer()
 
 
+def sensor(fig: Figure) -> None:
+    ax = fig.subplots()
+    x, y = sensor_readings()
+    figures.triangle_on_curve(ax, (x, y[0]), Polynomial.fit(x, y[0], 6), 9)
+    figures.shared_legend(fig, ax)
+
+
 def surface(fig: Figure) -> None:
     grid = torch.linspace(-1, 1, 9)
     figures.line_surface_3d(fig.add_subplot(projection="3d"), grid, grid, torch.outer(grid, grid))
@@ -82,7 +91,14 @@ def dots(fig: Figure) -> None:
     figures.paired_dots(fig.subplots(), values, "sensitivity")
 
 
-@pytest.mark.parametrize("draw", [pulls, losses, three_panels, surface, basins, trade_off, curves, dots])
+def spreads(fig: Figure) -> None:
+    pair = {"a way to measure it": np.linspace(0.6, 0.9, 10), "another way": np.linspace(0.7, 0.8, 10)}
+    figures.spreads(fig.subplots(), {"a loss, λ = 0.001": pair, "another, 500 epochs": pair}, "validation RMSE")
+
+
+@pytest.mark.parametrize(
+    "draw", [pulls, losses, three_panels, sensor, surface, basins, trade_off, curves, dots, spreads]
+)
 def test_texts_can_be_read_on_a_telephone(draw: Callable[[Figure], None]) -> None:
     fig = plt.figure(figsize=(WIDEST, 4))
     draw(fig)

@@ -173,7 +173,7 @@ def test_shrinking_needs_a_lower_variance(tmp_path: Path) -> None:
     made = table(rising, lambda lam: 1.6 - falling(lam))
     ask(tmp_path, "shrinking", smoothness=made)
     assert (
-        "Sound, averaged, v2: not tested (no arm has a lower variance)."
+        "Sound, averaged, v2: not tested (no λ has a lower variance)."
         in QUERIES["shrinking"](Results(tmp_path)).numbers
     )
     one = table(rising, lambda lam: falling(lam) if lam == 0.001 else 0.8)

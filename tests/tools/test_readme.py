@@ -1,13 +1,18 @@
-"""README's Python runs as it stands, and its rerun commands name parameters that the chapters have."""
+"""README's Python runs as it stands, and its rerun commands name parameters that the chapters have; drawn figures are up to date."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import matplotlib as mpl
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 import lai
+from tools import readme_figure
 from tools.notebook import parameters
 
 ROOT = Path(__file__).parents[2]
@@ -54,3 +59,38 @@ def test_links_and_figure_are_there() -> None:
     local = [t for t in targets if not t.startswith("http")]
     assert "book/figures/readme.svg" in local
     assert [t for t in local if not (ROOT / t).exists()] == []
+
+
+def drawn(svg: Path) -> tuple[list[str], np.ndarray]:
+    """The commands of all paths of a figure, and where they lead."""
+    paths = " ".join(re.findall(r' d="([^"]+)"', svg.read_text(encoding="utf-8")))
+    return re.findall(r"[A-Za-z]", paths), np.array(re.findall(r"-?\d[\d.]*", paths), dtype=float)
+
+
+@pytest.mark.parametrize(
+    "draw, table, name",
+    [
+        (readme_figure.draw, "smoothness.csv", "readme.svg"),
+        (readme_figure.draw_answer, "relatives_fronts.csv", "answer.svg"),
+    ],
+)
+def test_a_committed_figure_is_what_the_results_say(
+    draw: Callable[[Path, Path], None], table: str, name: str, tmp_path: Path
+) -> None:
+    with mpl.rc_context():
+        draw(ROOT / "book" / "results" / table, tmp_path / name)
+    commands, places = drawn(tmp_path / name)
+    expected, at = drawn(ROOT / "book" / "figures" / name)
+    assert commands == expected
+    np.testing.assert_allclose(places, at, atol=0.1)  # points
+
+
+def test_at_the_same_slope_lai_loss_has_the_larger_error_as_the_answer_says_of_its_figure() -> None:
+    fronts = pd.read_csv(ROOT / "book" / "results" / "relatives_fronts.csv").query("task == 'housing'")
+    (mse,) = fronts[fronts["method"] == "MSE"]["slope_mean"]
+    error = {}
+    for method, units in readme_figure.FRONTS.values():
+        own = fronts[(fronts["method"] == method) & (fronts["units"] == units)].sort_values("slope_mean")
+        error[method] = np.interp(np.linspace(0.3, 0.9, 25) * mse, own["slope_mean"], own["rmse_mean"])
+    assert (error["Lai"] > error["input noise"]).all() and (error["Lai"] > error["slope penalty"]).all()
+    assert error["slope penalty"].sum() < error["input noise"].sum()  # as the alt text says

@@ -121,7 +121,7 @@ def test_provenance_says_how_and_names_no_machine(undisturbed: Path) -> None:
     about = json.loads(text)
     assert about["command"] == f'make reproduce ARGS="{" ".join([*TABLES, *TINY])}"'
     assert about["seeds"] == [0, 1] and about["split_seed"] == "each seed its own" and "SHA-256" in about["data"]
-    assert about["epochs"] == "1 of MSE, then 1 in each arm" and about["device"] in ("cpu", "cuda")
+    assert about["epochs"] == "1 of MSE, then 1 with each loss" and about["device"] in ("cpu", "cuda")
     assert about["arms"] == {"sound": [f"{a.name}, α = {a.alpha:g}" for a in planned("smoothness")["sound"]]}
     assert {"python", "pandas", "torch", "numpy", "lai"} == set(about["versions"]) and about["hardware"]
     seconds = about["cpu_seconds"]["sound"]

@@ -50,7 +50,7 @@ def noise_most(results: Results) -> Judgement:
 
 @query
 def noise_last(results: Results) -> Judgement:
-    """Of the eight features the last has the largest sensitivity, in the MSE arm of every seed."""
+    """Of the eight features the last has the largest sensitivity, in the MSE network of every seed."""
     import pandas as pd
 
     def part(view: View) -> tuple[str, str]:

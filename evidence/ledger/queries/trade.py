@@ -100,7 +100,7 @@ def shrinking(results: Results) -> Judgement:
 
     def part(view: View, version: Version, places: int) -> tuple[str, str]:
         word, numbers = _against_shrinking(view, version, "variance", 0.5, 1)
-        return word, numbers or "no arm has a lower variance"
+        return word, numbers or "no λ has a lower variance"
 
     parts = []
     for version in TRADES:
@@ -122,7 +122,7 @@ def shrinking_slopes(results: Results) -> Judgement:
 
     def part(view: View, version: Version, places: int) -> tuple[str, str]:
         word, numbers = _against_shrinking(view, version, "rms_k", 1.0, -1)
-        return word, numbers or "no arm has smaller slopes"
+        return word, numbers or "no λ has smaller slopes"
 
     return over_versions(results, part)
 
