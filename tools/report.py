@@ -436,6 +436,9 @@ BARS = {"loss alone": 1.5, "width 256": 2.2, "width 32": 2.4, "memory": 2.5}
 """What this project aims at: the ratio of times of the loss alone and of networks of two widths, and of what is kept in memory."""
 
 
+NAMES = {"relu": "ReLU", "tanh": "tanh", "silu": "SiLU"}
+
+
 def where(folder: Path) -> str:
     """Where the ratio comes from, a column for each network: products, and what each stage adds to the one before it."""
     table = pd.read_csv(folder / "cost.csv").query("part == 'where' and measure == 'time'")
@@ -489,7 +492,7 @@ def aims(folder: Path) -> str:
         predicted = _predicted(own.iloc[0])
         slopes, formula, factor, whole = (own.loc[own["way"] == way, "ratio"].to_numpy(float) for way in STAGES)
         names = own.loc[own["way"] == list(STAGES)[-1], "activation"]
-        told = ", ".join(f"{ratio:.2f} with {name}" for name, ratio in zip(names, whole, strict=True))
+        told = ", ".join(f"{ratio:.2f} with {NAMES[name]}" for name, ratio in zip(names, whole, strict=True))
         lines.append(
             f"**Time with {width} units: {told}; the aim is {BARS[f'width {width}']}.** "
             f"Products alone predict {predicted:.2f}. Activations and calls of the slopes add {_between(slopes - predicted)}. "
@@ -502,7 +505,7 @@ def aims(folder: Path) -> str:
         f"with quartiles {time['low']:.2f} to {time['high']:.2f} in {time['rounds']:.0f} rounds. "
         f"The loss goes over the slopes {passes['ratio'] * passes['base']:.0f} times, the formula {passes['base']:.0f} times, which is {passes['ratio']:.2f} times as often."
     )
-    kept = ", ".join(f"{many / few:.1f} with {name}" for name, (few, many) in reversed(KEPT.items()))
+    kept = ", ".join(f"{many / few:.1f} with {NAMES[name]}" for name, (few, many) in reversed(KEPT.items()))
     lines.append(
         f"**Memory for the backward passes: {kept}; the aim is {BARS['memory']}.** It goes into the tensors that each layer keeps."
     )
@@ -582,10 +585,10 @@ def memory(folder: Path) -> str:
     table = pd.read_csv(folder / "cost.csv").query("measure == 'memory' and activation == 'silu' and width == 256")
     table = table.sort_values("depth")
     shallow, deep = table.iloc[0], table.iloc[-1]
-    ratios = [f"{name} {many / few:.0f}" for name, (few, many) in KEPT.items()]
+    ratios = [f"{many / few:.0f} with {NAMES[name]}" for name, (few, many) in KEPT.items()]
     return (
         f"So the ratio of what is kept is the same at every depth: {', '.join(ratios)}. A process holds other things too, "
-        f"and their share falls with depth. With silu its ratio is therefore {shallow['ratio']:.1f} with {shallow['depth']:.0f} layers and {deep['ratio']:.1f} with {deep['depth']:.0f}, and approaches {KEPT['silu'][1] / KEPT['silu'][0]:.0f}."
+        f"and their share falls with depth. With SiLU its ratio is therefore {shallow['ratio']:.1f} with {shallow['depth']:.0f} layers and {deep['ratio']:.1f} with {deep['depth']:.0f}, and approaches {KEPT['silu'][1] / KEPT['silu'][0]:.0f}."
     )
 
 
