@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import multiprocessing
+import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ class Ratio(NamedTuple):
     rounds : int
     base : float
         Median of the base itself, in seconds of processor time or in MB.
+    system : float
+        Of ``ratio`` what the operating system takes, on average; it mostly hands out memory for large tensors.
     """
 
     ratio: float
@@ -33,6 +36,7 @@ class Ratio(NamedTuple):
     high: float
     rounds: int
     base: float
+    system: float = float("nan")
 
 
 def ratios(base: Step, others: Mapping[str, Step], *, seconds: float, least: int = 5) -> dict[str, Ratio]:
@@ -51,19 +55,26 @@ def ratios(base: Step, others: Mapping[str, Step], *, seconds: float, least: int
     for step in steps.values():
         step(), step()  # the first calls pay for what is set up once
     times: dict[str, list[float]] = {name: [] for name in steps}
+    system = dict.fromkeys(steps, 0.0)
     began = time.monotonic()
     gc.collect()
     gc.disable()
     try:
         while len(times[""]) < least or time.monotonic() - began < seconds:
             for name in sorted(steps, reverse=len(times[""]) % 2 == 1):
-                started = time.process_time()
+                before, started = _system_seconds(), time.process_time()
                 steps[name]()
                 times[name].append(time.process_time() - started)
+                system[name] += _system_seconds() - before
     finally:
         gc.enable()
     of_base = np.maximum(times.pop(""), 1e-9)
-    return {name: _summary(np.asarray(own) / of_base, of_base) for name, own in times.items()}
+    found = {name: _summary(np.asarray(own) / of_base, of_base) for name, own in times.items()}
+    return {name: one._replace(system=float(system[name] / of_base.sum())) for name, one in found.items()}
+
+
+def _system_seconds() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_stime
 
 
 def _summary(relative: Any, base: Any) -> Ratio:

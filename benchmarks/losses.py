@@ -116,12 +116,27 @@ def lai_of_bare_slopes(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return lai.lai_loss(y_hat, y, k, lam=LAM)
 
 
-def step_of(loss: Loss, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> Step:
-    """A training step as a function without arguments."""
+STAGES: dict[str, Loss] = {
+    "slopes and their derivative": slope_penalty,
+    "the factor, written with k²": naive,
+    "the factor for every slope": lai_of_bare_slopes,
+    "checks of the model and the slopes": lai_mse,
+}
+"""From an MSE step to a Lai step: each has one thing more than the one before it."""
+
+WEIGHTS_ONLY = "Lai loss, backward to the weights only"
+"""The last stage without the gradient with respect to the data, which no one uses."""
+
+
+def step_of(
+    loss: Loss, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor, *, data: bool = True
+) -> Step:
+    """A training step as a function without arguments; without ``data`` backward is told that only weights need gradients."""
+    needed = None if data else [p for p in model.parameters() if p.requires_grad]
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss(model, x, y).backward()
+        loss(model, x, y).backward(inputs=needed)
         optimizer.step()
 
     return step

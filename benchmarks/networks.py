@@ -58,10 +58,15 @@ class Case(NamedTuple):
     def data(self) -> tuple[Tensor, Tensor]:
         return torch.randn(self.batch, self.inputs), torch.randn(self.batch, self.outputs)
 
-    def step(self, loss: Loss, lipschitz: str | None = None) -> Step:
-        """With a network and Adam of its own."""
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Of the inputs, of each hidden layer, and of the outputs."""
+        return (self.inputs, *[self.width] * self.depth, self.outputs)
+
+    def step(self, loss: Loss, lipschitz: str | None = None, *, data: bool = True) -> Step:
+        """With a network and Adam of its own; ``data`` as in :func:`step_of`."""
         model = self.model(lipschitz)
-        return step_of(loss, model, torch.optim.Adam(model.parameters(), fused=True), *self.data())
+        return step_of(loss, model, torch.optim.Adam(model.parameters(), fused=True), *self.data(), data=data)
 
 
 BASE = Case()

@@ -12,7 +12,7 @@ from benchmarks.clock import Ratio, peak_mb, ratios, saved_mb
 from benchmarks.losses import Loss, Step, step_of
 from benchmarks.networks import ACTIVATIONS, BASE, LIPSCHITZ, Case, Transformer, around, differentiable
 from evidence.runs.protocols import PROTOCOLS
-from evidence.studies.products import count_products
+from evidence.studies.products import count_elements, count_products
 from lai import FixedStatistics, lai_loss
 
 Row = dict[str, Any]
@@ -30,14 +30,6 @@ WAYS: dict[str, Loss] = {
     "Lai loss, vmap(jacrev)": losses.by_jacrev,
     "Lai loss, finite differences": losses.by_finite_differences,
 }
-
-STAGES: dict[str, Loss] = {
-    "slopes and their derivative": losses.slope_penalty,
-    "the factor, written with k²": losses.naive,
-    "the factor for every slope": losses.lai_of_bare_slopes,
-    "checks of the model and the slopes": losses.lai_mse,
-}
-"""From an MSE step to a Lai step: each has one thing more than the one before it."""
 
 
 def _row(part: str, case: Any, way: str, measure: str, found: Ratio, **more: Any) -> Row:
@@ -91,7 +83,8 @@ def others(case: Case, seconds: float) -> Iterator[Row]:
 def where(timed: list[Case], kept: list[Case], seconds: float) -> Iterator[Row]:
     """Where a Lai step's time goes, and what it keeps in memory for its backward passes."""
     for case in timed:
-        steps = {name: case.step(loss) for name, loss in STAGES.items()}
+        steps = {name: case.step(loss) for name, loss in losses.STAGES.items()}
+        steps[losses.WEIGHTS_ONLY] = case.step(losses.lai_mse, data=False)
         for name, one in ratios(case.step(losses.mse), steps, seconds=seconds * len(steps)).items():
             yield _row("where", case, name, "time", one)
     for case in kept:
@@ -124,8 +117,11 @@ def loss_alone(n: int, d: int, seconds: float) -> Iterator[Row]:
         return step
 
     lai = step_of_loss(lambda y_hat, y, k: lai_loss(y_hat, y, k, lam=losses.LAM))
-    found = ratios(step_of_loss(losses.naive_factor_loss), {"Lai loss": lai}, seconds=seconds, least=25)
-    yield _row("loss alone", Case(batch=n, inputs=d, width=0, depth=0), "Lai loss", "time", found["Lai loss"])
+    formula, case = step_of_loss(losses.naive_factor_loss), Case(batch=n, inputs=d, width=0, depth=0)
+    found = ratios(formula, {"Lai loss": lai}, seconds=seconds, least=25)
+    yield _row("loss alone", case, "Lai loss", "time", found["Lai loss"])
+    few, many = (count_elements(step) / (n * d) for step in (formula, lai))
+    yield _row("loss alone", case, "Lai loss", "passes", Ratio(many / few, many / few, many / few, 1, few))
 
 
 def memory(cases: list[Case], repeats: int = 3) -> Iterator[Row]:
@@ -182,7 +178,9 @@ def protocols(seconds: float) -> Iterator[Row]:
 def products(cases: list[Case]) -> Iterator[Row]:
     """The products of a Lai step relative to those of an MSE step: what the algebra says."""
     for case in cases:
-        few, many = (count_products(case.step(loss)) for loss in (losses.mse, losses.lai_mse))
+        plain, lai = (case.step(loss) for loss in (losses.mse, losses.lai_mse))
+        lai()  # the first call also searches the graph
+        few, many = count_products(plain), count_products(lai)
         yield _row("grid", case, "Lai loss", "products", Ratio(many / few, many / few, many / few, 1, few))
 
 
@@ -191,6 +189,7 @@ def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
     cases = around()
     narrow, large, wide = BASE._replace(width=32), BASE._replace(batch=8192), BASE._replace(width=1024, batch=4096)
     small, middle, many = ([case._replace(activation=name) for name in ACTIVATIONS] for case in (narrow, BASE, large))
+    kept = [*many, large._replace(depth=8), wide]
     return {
         "loss": lambda: loss_alone(4096, 64, seconds),
         "products": lambda: products(cases),
@@ -199,7 +198,7 @@ def parts(seconds: float) -> dict[str, Callable[[], Iterator[Row]]]:
         "others": lambda: others(BASE, seconds),
         "share": lambda: share(BASE, 8 * seconds),
         "transformer": lambda: transformer(seconds),
-        "memory": lambda: memory([*many, large._replace(depth=8), wide]),
-        "where": lambda: where([*small, *middle], many, seconds),
+        "memory": lambda: memory(kept),
+        "where": lambda: where([*small, *middle, BASE._replace(inputs=3072)], kept, seconds),
         "compiled": lambda: compiled([narrow, BASE], seconds),
     }

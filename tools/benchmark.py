@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "quartiles of the ratios within a round, in which the steps take turns",
             "setting": f"one thread, Adam, float32; processor time, {options.seconds:g} s and five rounds or more for each comparison; "
             "memory: what two steps add to the largest resident size of a fresh process",
-            "units": "base: seconds, MB, or multiplications and additions",
+            "units": "base: seconds, MB, multiplications and additions, or passes over the slopes; system: of the ratio what the "
+            "operating system takes",
             **environment(),
             "wall_seconds": seconds,
         }

@@ -9,12 +9,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from benchmarks.losses import STAGES, WEIGHTS_ONLY
 from evidence.ledger.paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SENSITIVITY, V2_SMOOTHNESS
 from evidence.ledger.stats import bootstrap_mean, paired
 from evidence.ledger.tables import reach
@@ -37,6 +39,7 @@ from evidence.relatives.tasks import FEW_ROWS
 from evidence.runs.arms import plain_twin
 from evidence.runs.experiments import EXPERIMENTS
 from evidence.runs.protocols import PROTOCOLS
+from evidence.studies.products import KEPT, products_by_widths
 from tools.files import replace_texts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -393,58 +396,203 @@ PAPERS = ("Lai", "Lai, L1", "Lai, elastic", "Lai, α = 10 %", "Lai, α = 1 %", "
 
 
 def step(folder: Path) -> str:
-    """What a Lai step costs in every network of the benchmark: products as counted, time as measured."""
-    table = pd.read_csv(folder / "cost.csv").query("part == 'grid'")
-    network = ["activation", "width", "depth", "batch", "inputs"]
-    products = table[table["measure"] == "products"].set_index(network)["ratio"]
+    """What a Lai step costs in every network of the benchmark: what products alone predict, and the time as measured."""
     rows = []
-    for _, run in table[table["measure"] == "time"].iterrows():
-        key = tuple(run[network])
-        where = [str(value if name == "activation" else int(value)) for name, value in zip(network, key, strict=True)]
-        rows.append([*where, f"{products[key]:.2f}", *_with_spread(run)])
-    return markdown([*network, "products", "time", "quartiles"], rows)
+    for _, run in _grid(folder).iterrows():
+        where = [str(run[name] if name == "activation" else int(run[name])) for name in NETWORK]
+        rows.append([*where, f"{run['predicted']:.2f}", *_with_spread(run), _signed(run["ratio"] - run["predicted"])])
+    return markdown([*NETWORK, "products alone", "time", "quartiles", "what remains"], rows)
+
+
+NETWORK = ["activation", "width", "depth", "batch", "inputs"]
+
+
+def _grid(folder: Path) -> pd.DataFrame:
+    """The times of the grid, with the ratio of products by the formula."""
+    table = pd.read_csv(folder / "cost.csv").query("part == 'grid' and measure == 'time'")
+    return table.assign(predicted=[_predicted(run) for _, run in table.iterrows()])
+
+
+def _predicted(run: pd.Series) -> float:
+    plain, lai = products_by_widths(_widths(run))
+    return lai / plain
+
+
+def _widths(run: pd.Series) -> tuple[int, ...]:
+    return (int(run["inputs"]), *[int(run["width"])] * int(run["depth"]), int(run["outputs"]))
 
 
 def beside(folder: Path) -> str:
-    """The other parts of the benchmark: other losses, α = 1 %, the loss alone, the networks of the experiments."""
-    table = pd.read_csv(folder / "cost.csv").query("part not in ('grid', 'where') and measure != 'products'")
+    """The other parts of the benchmark: other losses, α = 1 %, the networks of the experiments."""
+    table = pd.read_csv(folder / "cost.csv").query("part not in ('loss alone', 'grid', 'where') and measure == 'time'")
     rows = []
     for _, run in table.iterrows():
         of = run["network"] if isinstance(run["network"], str) else _network(run)
-        rows.append([str(run["way"]), str(run["measure"]), of, *_with_spread(run)])
-    return markdown(["what", "measure", "network", "ratio", "quartiles"], rows)
+        rows.append([str(run["way"]), of, *_with_spread(run)])
+    return markdown(["what", "network", "ratio", "quartiles"], rows)
+
+
+BARS = {"loss alone": 1.5, "width 256": 2.2, "width 32": 2.4, "memory": 2.5}
+"""What this project aims at: the ratio of times of the loss alone and of networks of two widths, and of what is kept in memory."""
+
+
+NAMES = {"relu": "ReLU", "tanh": "tanh", "silu": "SiLU"}
 
 
 def where(folder: Path) -> str:
-    """Where a Lai step's time and memory go: each row of the first table has one thing more than the one before it."""
-    table = pd.read_csv(folder / "cost.csv").query("part == 'where'")
-    times, saved = table[table["measure"] == "time"], table[table["measure"] == "saved"]
-    rows = []
-    for (width, activation), own in times.groupby(["width", "activation"], sort=False):
-        before = base = own["base"].iloc[0]
-        rows.append([f"{width:.0f}", str(activation), "an MSE step", "", f"{1e6 * base:.0f}", "", ""])
-        for _, run in own.iterrows():
-            after = run["ratio"] * base
-            rows.append(["", "", run["way"], f"{1e6 * (after - before):.0f}", f"{1e6 * after:.0f}", *_with_spread(run)])
-            before = after
-    kept = [
-        [run["activation"], f"{run['base']:.0f}", f"{run['base'] * run['ratio']:.0f}", f"{run['ratio']:.2f}"]
-        for _, run in saved.iterrows()
+    """Where the ratio comes from, a column for each network: products, and what each stage adds to the one before it."""
+    table = pd.read_csv(folder / "cost.csv").query("part == 'where' and measure == 'time'")
+    columns: list[list[str]] = []
+    for _, stages in table.groupby(["width", "activation", "inputs"], sort=False):
+        own = {str(run["way"]): run for _, run in stages.iterrows()}
+        slopes, *added = (own[way] for way in STAGES)
+        all_of_it, first = added[-1], slopes
+        few = f"{first['width']:.0f}, " + str(first["activation"])
+        predicted, many = _predicted(first), first["inputs"] > 8
+        steps = np.diff([run["ratio"] for run in (slopes, *added)])
+        bar = BARS.get(f"width {first['width']:.0f}") if not many else None
+        columns.append(
+            [
+                f"{few}, {first['inputs']:,.0f} inputs" if many else few,
+                f"{1e6 * first['base']:,.0f}",
+                f"{predicted:.2f}",
+                _signed(slopes["ratio"] - predicted),
+                *map(_signed, steps),
+                f"**{all_of_it['ratio']:.2f}**",
+                f"{all_of_it['low']:.2f} to {all_of_it['high']:.2f}",
+                f"{all_of_it['rounds']:.0f}",
+                "–" if bar is None else f"{bar:.1f}",
+                f"{all_of_it['system']:.2f}",
+                f"{own[WEIGHTS_ONLY]['ratio']:.2f}",
+            ]
+        )
+    heads = [
+        "width, activation",
+        "MSE step, µs",
+        "products alone",
+        "activations and calls of the slopes",
+        *list(STAGES)[1:],
+        "**Lai step**",
+        "quartiles",
+        "rounds",
+        "aim",
+        "of it in the operating system",
+        "backward to the weights only",
     ]
-    return "\n\n".join(
-        [
-            markdown(
-                ["width", "activation", "what is added", "µs", "µs together", "relative to MSE", "quartiles"], rows
-            ),
-            "What is kept for the backward passes, in a network of 256 units and batches of 8192:",
-            markdown(["activation", "MSE step, MB", "Lai step, MB", "ratio"], kept),
-        ]
+    head, *rows = ([name, *cells] for name, *cells in zip(heads, *columns, strict=True))
+    return markdown(head, rows)
+
+
+def aims(folder: Path) -> str:
+    """Every aim, with what was measured and where the time or the memory goes."""
+    table = pd.read_csv(folder / "cost.csv")
+    lines = []
+    for width in (32, 256):
+        own = table.query(f"part == 'where' and measure == 'time' and inputs == 8 and width == {width}")
+        predicted = _predicted(own.iloc[0])
+        slopes, formula, factor, whole = (own.loc[own["way"] == way, "ratio"].to_numpy(float) for way in STAGES)
+        names = own.loc[own["way"] == list(STAGES)[-1], "activation"]
+        told = ", ".join(f"{ratio:.2f} with {NAMES[name]}" for name, ratio in zip(names, whole, strict=True))
+        lines.append(
+            f"**Time with {width} units: {told}; the aim is {BARS[f'width {width}']}.** "
+            f"Products alone predict {predicted:.2f}. Activations and calls of the slopes add {_between(slopes - predicted)}. "
+            f"The factor adds {_between(factor - slopes)}, of which its formula with k² is {_between(formula - slopes)}. The checks add {_between(whole - factor)}."
+        )
+    alone = table[table["part"] == "loss alone"].set_index("measure")
+    time, passes = alone.loc["time"], alone.loc["passes"]
+    lines.append(
+        f"**Time of the loss alone: {time['ratio']:.2f} of its formula with k²; the aim is {BARS['loss alone']}.** These are forward and backward on slopes ({time['batch']:.0f}, {time['inputs']:.0f}), "
+        f"with quartiles {time['low']:.2f} to {time['high']:.2f} in {time['rounds']:.0f} rounds. "
+        f"The loss goes over the slopes {passes['ratio'] * passes['base']:.0f} times, the formula {passes['base']:.0f} times, which is {passes['ratio']:.2f} times as often."
+    )
+    kept = ", ".join(f"{many / few:.1f} with {NAMES[name]}" for name, (few, many) in reversed(KEPT.items()))
+    lines.append(
+        f"**Memory for the backward passes: {kept}; the aim is {BARS['memory']}.** It goes into the tensors that each layer keeps."
+    )
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _signed(part: float) -> str:
+    return f"{part:+.2f}".replace("-", "−")
+
+
+def _between(parts: np.ndarray) -> str:
+    """The least and the largest, once if they are printed alike."""
+    ends = dict.fromkeys(f"{end:.2f}".replace("-", "−") for end in (parts.min(), parts.max()))
+    return " to ".join(ends)
+
+
+def inputs(folder: Path) -> str:
+    """Why many inputs cost more, in a few sentences."""
+    grid = _grid(folder)
+    run = grid.sort_values("inputs").iloc[-1]
+    few = grid[(grid["inputs"] == 8)]
+    table = pd.read_csv(folder / "cost.csv").query("part == 'where' and measure == 'time'")
+    own = table[table["inputs"] == run["inputs"]].set_index("way")
+    slopes, formula, factor, whole = (own.loc[way, "ratio"] for way in STAGES)
+    widths = _widths(run)
+    first = widths[0] * widths[1] / sum(a * b for a, b in pairwise(widths))
+    less, (low, high, rounds) = own.loc[WEIGHTS_ONLY], own.loc[list(STAGES)[-1], ["low", "high", "rounds"]]
+    plain, lai = products_by_widths(widths, data=False)
+    return (
+        f"**Products alone predict {few['predicted'].min():.2f} to {few['predicted'].max():.2f} with 8 inputs, and {run['predicted']:.2f} with {run['inputs']:,.0f}**, where "
+        f"{first:.0%} of them are in the first layer. Measured are {few['ratio'].min():.2f} to {few['ratio'].max():.2f}, and {run['ratio']:.2f}.\n\n"
+        f"With {run['inputs']:,.0f} inputs most of what remains goes into the factor, which is computed for every slope, {run['batch'] * run['inputs'] / 1e6:.1f} million in a batch: "
+        f"when the same step was measured in stages, it added {factor - slopes:.2f} of {whole:.2f} (quartiles {low:.2f} to {high:.2f}, {rounds:.0f} rounds). Such large tensors are new in every step, and {own.loc[list(STAGES)[-1], 'system']:.2f} of the {whole:.2f} is the operating system's time, which hands out their memory.\n\n"
+        f"The sixth product of the first layer is of no use: `backward` computes a gradient with respect to the data, since the slopes need data that require a gradient. "
+        f"`loss.backward(inputs=list(model.parameters()))` leaves it out. Products then predict {lai / plain:.2f}, and {less['ratio']:.2f} was measured in place of {whole:.2f}."
+    )
+
+
+def kept(folder: Path) -> str:
+    """What a step keeps: by the formula, as counted, and in the peak of a process."""
+    table = pd.read_csv(folder / "cost.csv")
+    saved = table[(table["part"] == "where") & (table["measure"] == "saved")]
+    peaks = table[table["measure"] == "memory"]
+    rows = []
+    for _, run in saved.iterrows():
+        activation, (width, depth, batch) = str(run["activation"]), (int(run[name]) for name in NETWORK[1:4])
+        few, many = KEPT[activation]
+        tensor = 4 * width * batch / 1e6
+        peak = peaks[(peaks[NETWORK[:4]] == [activation, width, depth, batch]).all(axis=1)].iloc[0]
+        rows.append(
+            [
+                f"{activation}, {width} × {depth}, {batch}",
+                f"{few} and {many}",
+                f"{few * depth * tensor:.0f} and {many * depth * tensor:.0f}",
+                f"{run['base']:.0f} and {run['base'] * run['ratio']:.0f}",
+                f"{run['ratio']:.2f}",
+                f"{peak['base']:.0f} and {peak['base'] * peak['ratio']:.0f}",
+                f"{peak['ratio']:.2f}",
+                f"{peak['low']:.2f} to {peak['high']:.2f}",
+            ]
+        )
+    heads = [
+        "activation, width × depth, batch",
+        "tensors of a layer",
+        "all layers, MB",
+        "counted, MB",
+        "ratio",
+        "process, MB",
+        "ratio of the process",
+        "quartiles",
+    ]
+    return markdown(heads, rows)
+
+
+def memory(folder: Path) -> str:
+    """Why memory grows with depth, in two sentences."""
+    table = pd.read_csv(folder / "cost.csv").query("measure == 'memory' and activation == 'silu' and width == 256")
+    table = table.sort_values("depth")
+    shallow, deep = table.iloc[0], table.iloc[-1]
+    ratios = [f"{many / few:.0f} with {NAMES[name]}" for name, (few, many) in KEPT.items()]
+    return (
+        f"So the ratio of what is kept is the same at every depth: {', '.join(ratios)}. A process holds other things too, "
+        f"and their share falls with depth. With SiLU its ratio is therefore {shallow['ratio']:.1f} with {shallow['depth']:.0f} layers and {deep['ratio']:.1f} with {deep['depth']:.0f}, and approaches {KEPT['silu'][1] / KEPT['silu'][0]:.0f}."
     )
 
 
 def _network(run: pd.Series) -> str:
-    if run["part"] == "loss alone":
-        return f"slopes ({run['batch']:.0f}, {run['inputs']:.0f}), against the formula with k²"
     outputs = f", {run['outputs']:.0f} outputs" if run["outputs"] > 1 else ""
     activation = "" if run["activation"] == "silu" else f", {run['activation']}"
     return f"width {run['width']:.0f}, depth {run['depth']:.0f}, batch {run['batch']:.0f}{outputs}{activation}"
@@ -471,7 +619,13 @@ def measured(folder: Path) -> str:
     """How the costs were measured, and where."""
     about = json.loads((folder / "cost.json").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items() if name != "lai")
-    return f"Measured by `{about['command']}`: {about['setting']}. {versions}; {about['hardware']}; {about['wall_seconds']} s."
+    again = about.get("again")
+    later = (
+        ""
+        if again is None
+        else f" Part *{'*, *'.join(again['parts'])}* is of a later run on a busy machine, by `{again['command']}`."
+    )
+    return f"Measured by `{about['command']}`: {about['setting']}. {versions}; {about['hardware']}; {about['wall_seconds']} s.{later}"
 
 
 BLOCKS: dict[str, Callable[[Path], str]] = {
@@ -492,6 +646,10 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
         step,
         beside,
         where,
+        aims,
+        inputs,
+        kept,
+        memory,
         benchmark,
         measured,
     )

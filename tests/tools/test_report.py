@@ -162,6 +162,34 @@ def test_methods_to_take_are_in_the_order_of_their_medians() -> None:
     assert rows[at][2] == f"{100 * medians.iloc[0]:+.0f} %"
 
 
+def test_the_parts_of_a_ratio_sum_to_it() -> None:
+    """For each network products alone, and what each stage adds; the products from the table's own count."""
+    _, _, *rows = (line.strip("| ").split(" | ") for line in report.where(report.RESULTS).splitlines())
+    lines = {row[0]: row[1:] for row in rows}
+    table = pd.read_csv(report.RESULTS / "cost.csv")
+    timed = table[(table["part"] == "where") & (table["measure"] == "time")]
+    whole = timed[timed["way"] == "checks of the model and the slopes"]["ratio"]
+    counted = table[(table["part"] == "grid") & (table["measure"] == "products")]
+    begin, end = list(lines).index("products alone"), list(lines).index("**Lai step**")
+    assert len(whole) == len(lines["aim"]) == 7
+    for i, ratio in enumerate(whole):
+        parts = [float(row[i].replace("−", "-")) for row in list(lines.values())[begin:end]]
+        assert sum(parts) == pytest.approx(ratio, abs=0.03) and lines["**Lai step**"][i] == f"**{ratio:.2f}**"
+    last = counted.loc[counted["inputs"] == 3072, "ratio"].item()
+    assert lines["products alone"][-1] == f"{last:.2f}"
+    assert f"and {last:.2f} with 3,072**" in report.inputs(report.RESULTS)
+
+
+def test_what_is_kept_by_the_formula_is_what_was_counted() -> None:
+    _, _, *rows = (line.strip("| ").split(" | ") for line in report.kept(report.RESULTS).splitlines())
+    for _, tensors, formula, counted, ratio, *_ in rows:
+        few, many = map(int, tensors.split(" and "))
+        for a, b in zip(formula.split(" and "), counted.split(" and "), strict=True):
+            assert float(b) == pytest.approx(float(a), rel=0.02)
+        assert float(ratio) == pytest.approx(many / few, rel=0.03)
+    assert len(rows) == 5
+
+
 def test_commands_and_files_are_real() -> None:
     from tools.reproduce import parser
 
