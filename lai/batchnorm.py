@@ -14,8 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .factor import check_choice, check_kind, compute_dtype
 from .metrics import evaluating, in_eval_mode
 
-Statistics = Literal["batch", "running"]
-
 
 class FixedStatistics(nn.Module):
     r"""A model with BatchNorm, trained as ever, but with slopes that are each sample's own.
@@ -41,7 +39,7 @@ class FixedStatistics(nn.Module):
     >>> lai.assert_independent_samples(wrapped, torch.rand(64, 2))  # of the model itself it would raise
     """
 
-    def __init__(self, model: nn.Module, statistics: Statistics = "batch") -> None:
+    def __init__(self, model: nn.Module, statistics: Literal["batch", "running"] = "batch") -> None:
         super().__init__()
         check_kind("model", model, nn.Module, "a Module")
         check_choice("statistics", statistics, ("batch", "running"))

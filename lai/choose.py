@@ -145,9 +145,12 @@ def choose_lam(
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "schedule": schedule, **options}
 
     def measured(arms: Sequence[Any]) -> list[tuple[float, Tensor]]:
+        """Of every λ the validation RMSE and the mean |k_j| (d,), each a mean over the networks that have it."""
         sweep = Sweep([model for _ in arms for model in models], lr=lr, device=device)
         sweep.fit(train, lams=[lam for lam in arms for _ in models], **settings)
-        return _measured(sweep, val, len(models))
+        errors, slopes = zip(*(_error_and_slopes(model, val, sweep.device) for model in sweep.models()), strict=True)
+        means = torch.tensor(errors, dtype=torch.float64).reshape(-1, len(models)).mean(1)
+        return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, len(models))).mean(1), strict=True))
 
     def by_feature(lam: float, other: float) -> Any:
         """``lam`` for the chosen features, in their shape."""
@@ -169,16 +172,10 @@ def choose_lam(
     return LamChoice(lam, met, row, table, max_error, max_slope)
 
 
-def _measured(sweep: Sweep, val: Data, repeats: int) -> list[tuple[float, Tensor]]:
-    """Of every λ the validation RMSE and the mean |k_j| (d,), each a mean over its ``repeats`` networks."""
-    x, y = (t.to(sweep.device) for t in val)
-    errors, slopes = [], []
-    for model in sweep.models():
-        errors.append(rmse(model, x, y))
-        k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
-        slopes.append(wide(k.abs()).reshape(len(k), -1).mean(0))
-    means = torch.tensor(errors, dtype=torch.float64).reshape(-1, repeats).mean(1)
-    return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, repeats)).mean(1), strict=True))
+def _error_and_slopes(model: nn.Module, val: Data, where: torch.device) -> tuple[float, Tensor]:
+    x, y = (t.to(where) for t in val)
+    k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
+    return rmse(model, x, y), wide(k.abs()).reshape(len(k), -1).mean(0)
 
 
 def _table(

@@ -37,10 +37,8 @@ def check_outputs(name: str, output: Tensor) -> None:
     if not output.dtype.is_floating_point:
         raise TypeError(f"{name} has dtype {output.dtype}: it must be floating point")
     if output.ndim not in (1, 2) or output.shape[1:] == (0,):
-        raise ValueError(
-            f"{name} has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M); end a model of images or "
-            "sequences with torch.nn.Flatten(1), and flatten the target likewise"
-        )
+        rule = "it must be (N,), (N, 1) or (N, M); end the model with torch.nn.Flatten(1), and flatten the target too"
+        raise ValueError(f"{name} has shape {tuple(output.shape)}: {rule}")
 
 
 def is_number(value: Any, low: float, high: float = math.inf, *, ends: bool = False) -> bool:

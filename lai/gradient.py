@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from .factor import check_flag, check_kind, check_number, check_outputs, compute_dtype
 from .obstacles import explained, refuse_dead_ends, refuse_wrappers
 
-NO_GRADIENT = (
-    "inputs.requires_grad is False: call inputs.requires_grad_() before the model, or use value_and_input_gradient"
-)
+NO_GRADIENT = "inputs.requires_grad is False: call inputs.requires_grad_() first, or use value_and_input_gradient"
+
 Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 """What a model is called with: a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
 
@@ -171,9 +170,9 @@ def value_and_input_gradient(
 
     It is :func:`input_gradient` of ``model(inputs)``, errors included, under ``no_grad`` and ``inference_mode`` too, and
     leaves ``inputs`` as it was. Inside ``torch.compile`` and the transforms of ``torch.func`` it is part of the program;
-    there, an output that does not depend on the input has slopes of zero, whatever ``allow_unused`` says. Slopes to be
-    trained on of a Module without a parameter to train are warned of. What cannot be differentiated twice is looked for in
-    a Module's first call in each mode.
+    there, an output that does not depend on the input has slopes of zero, whatever ``allow_unused`` says. There is a warning
+    if a Module whose slopes are to be trained on has no parameter to train. What cannot be differentiated twice is looked
+    for in a Module's first call in each mode.
 
     Parameters
     ----------
@@ -243,10 +242,10 @@ def _warn_of_frozen(model: Any, every: dict[Any, Any]) -> None:
 class WithSlopes(nn.Module):
     r"""A model that returns its slopes beside its outputs, to be wrapped or compiled as one.
 
-    DistributedDataParallel, FSDP's ``fully_shard`` on the whole or ``torch.compile`` around it have the slopes inside, and
-    their gradients are those of the bare model, of which the slopes would be taken through the wrapper. FSDP layer by layer
-    inside it is refused. :func:`lai.fit` takes it where ``wrt`` or ``features`` are to be said. What cannot be
-    differentiated twice is only explained in a call that is not compiled.
+    DistributedDataParallel, FSDP's ``fully_shard`` on the whole and ``torch.compile`` then have the slopes inside, and their
+    gradients are right; around the bare model the slopes would be taken through the wrapper. FSDP layer by layer inside it
+    is refused. :func:`lai.fit` takes it where ``wrt`` or ``features`` are to be said. What cannot be differentiated twice is
+    only explained in a call that is not compiled.
 
     Parameters
     ----------
@@ -350,9 +349,7 @@ def _others_matter(output: Tensor, xs: tuple[Tensor, ...], i: int) -> bool:
     # Exactly zero where samples stand alone: row j then receives nothing but products with zero.
     others = [part for g in grads if g is not None for part in (g[:i], g[i + 1 :])]
     if not all(torch.isfinite(part).all() for part in others):
-        raise ValueError(
-            "the model's slope is not finite on these inputs: look for a root, logarithm or division at zero"
-        )
+        raise ValueError("the model's slope is not finite on these inputs: look for a root or a division at zero")
     return any(bool((part != 0).any()) for part in others)
 
 

@@ -64,7 +64,7 @@ class LaiSchedule:
         check_choice("sampling", sampling, ("batches", "points"))
         check_choice("placement", placement, ("spread", "free"))
         if (epochs is None) == (placement == "free"):
-            raise ValueError(f"epochs = {epochs!r}: placement 'free' needs how many a draw covers, 'spread' none")
+            raise ValueError(f"epochs = {epochs!r}: must say how many a 'free' draw covers; 'spread' takes none")
         self.alpha = float(alpha)
         self.pretrain_epochs = check_count("pretrain_epochs", pretrain_epochs)
         self.sampling, self.placement = sampling, placement

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .choose import choose_lam
-from .factor import check_choice, check_flag, check_kind, check_lam, check_number, check_positive, wide
+from .factor import check_choice, check_flag, check_kind, check_lam, check_number, wide
 from .gradient import value_and_input_gradient
 from .loss import LaiLoss
 from .models import MLP, Standardize
@@ -123,9 +123,8 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         kept = weight > 0
         X, y, weight = X[kept], y[kept].astype(np.float64), weight[kept].astype(np.float64)
-        for name in ("epochs", "batch_size", "n_iter_no_change"):
+        for name in ("epochs", "n_iter_no_change"):
             check_count(name, getattr(self, name), least=1)
-        check_positive("lr", self.lr)
         check_choice("lam_units", self.lam_units, ("raw", "standardised"))
         for name in ("early_stopping", "verbose"):
             check_flag(name, getattr(self, name))
@@ -152,8 +151,8 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:
         """The target's estimate (N,) for X (N, d)."""
+        x = self._checked(X)
         with torch.no_grad():
-            x = self._checked(X)
             output = self.module_(x).double().numpy()
         return self._y_scaler.inverse_transform(output[:, None])[:, 0]
 

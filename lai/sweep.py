@@ -15,19 +15,10 @@ from .factor import check_broadcast, check_choice, check_kind, check_lam, check_
 from .gradient import assert_independent_samples, value_and_input_gradient
 from .loss import lai_loss, plain_loss
 from .metrics import rmse
-from .obstacles import explained
+from .obstacles import CALMER, TOO_SHORT, explained
 from .program import BETAS, Name, Network, Objective, Part, compiled, trace
 from .schedule import LaiSchedule, check_count
-from .training import (
-    TOO_SHORT,
-    batch_order,
-    batch_sizes,
-    check_data,
-    check_shapes,
-    inside_and_outside,
-    lai_points,
-    resolve_device,
-)
+from .training import batch_order, batch_sizes, check_data, check_shapes, inside_and_outside, lai_points, resolve_device
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""
@@ -314,10 +305,7 @@ def _saved_as(kind: str, name: str) -> str:
 
 def _refuse_nonfinite(losses: Tensor, lams: Sequence[Any], epoch: int) -> None:
     for at in (~torch.isfinite(losses)).nonzero().flatten().tolist():
-        raise FloatingPointError(
-            f"the loss of network {at} (λ = {lams[at]}) was not finite in epoch {epoch}; try a smaller lr, "
-            "a λ nearer to 1, or scaled inputs"
-        )
+        raise FloatingPointError(f"the loss of network {at} (λ = {lams[at]}) was not finite in epoch {epoch}; {CALMER}")
 
 
 class _Objectives(NamedTuple):

@@ -16,11 +16,10 @@ from .factor import check_choice, check_flag, check_kind, check_positive, comput
 from .gradient import Inputs, WithSlopes, arguments, assert_independent_samples, call, each_tensor, unchanged
 from .loss import Error, LaiLoss, check_weight, pointwise_error
 from .metrics import evaluating, rmse
-from .obstacles import explained
+from .obstacles import CALMER, TOO_SHORT, explained
 from .schedule import LaiSchedule, check_count
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
-TOO_SHORT = "which BatchNorm cannot normalise; use drop_last=True or another size"
 
 
 def fit(
@@ -271,10 +270,8 @@ class _Losses:
             what = "plain MSE" if self.criterion is None else f"a plain batch, λ = {lam} elsewhere"
             if k is not None:
                 what = f"λ = {lam}, largest |k| = {k.abs().max():.3g}"
-            raise FloatingPointError(
-                f"the loss became {loss.item()} at epoch {at[0]}, batch {at[1]} ({what}); the weights are as before that "
-                "batch. Try a smaller lr, a λ nearer to 1, or scaled inputs."
-            )
+            where = f"at epoch {at[0]}, batch {at[1]} ({what}); the weights are as before that batch"
+            raise FloatingPointError(f"the loss became {loss.item()} {where}; {CALMER}")
         return loss
 
     def rehearse(self, train: Any, val: tuple[Inputs, Tensor] | None, n: int) -> None:
@@ -354,9 +351,7 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
     parts = [*arguments(x).values()] if several else [x]
     if not parts or not all(isinstance(t, Tensor) for t in (*parts, y)):
         kinds = ", ".join(type(t).__name__ for t in parts)
-        raise TypeError(
-            f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}; torch.as_tensor makes them of arrays"
-        )
+        raise TypeError(f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}; use torch.as_tensor")
     shapes = ", ".join(str(tuple(t.shape)) for t in parts)
     if y.ndim == 0 or len(y) == 0 or any(t.ndim == 0 or len(t) != len(y) for t in parts):
         raise ValueError(f"{name}: x has shape {shapes} and y {tuple(y.shape)}: same N, at least 1, is needed")
@@ -371,9 +366,7 @@ def _check_criterion(criterion: Criterion | None, schedule: LaiSchedule, allow_c
     if criterion is None:
         return pointwise_error("mse")[0]
     if not callable(criterion) or isinstance(criterion, (type, nn.modules.loss._Loss)):
-        raise TypeError(
-            f"criterion = {criterion!r}: must take (output, target, slopes), as lai.LaiLoss does, or be None"
-        )
+        raise TypeError(f"criterion = {criterion!r}: must take (output, target, slopes) as LaiLoss does, or be None")
     if weighted and not isinstance(criterion, LaiLoss):
         raise ValueError(f"weight: {type(criterion).__name__} takes none; use a lai.LaiLoss, or weigh inside")
     check_choice("criterion.reduction", getattr(criterion, "reduction", "mean"), ("mean",))
@@ -381,11 +374,8 @@ def _check_criterion(criterion: Criterion | None, schedule: LaiSchedule, allow_c
         what = "with allow_coupling the points, which take a pass of their own, would mix among themselves"
         raise ValueError(f"schedule.sampling = 'points': {what}; use 'batches'")
     if not hasattr(criterion, "base") and schedule.alpha < 1:
-        warnings.warn(
-            "criterion has no base, so the batches without slopes minimise the mean squared error; set criterion.base to "
-            "the error that it weighs, such as 'mae'",
-            stacklevel=3,
-        )
+        what = "set criterion.base to the error that it weighs, such as 'mae'"
+        warnings.warn(f"criterion has no base: plain batches minimise the mean squared error; {what}", stacklevel=3)
     return pointwise_error(getattr(criterion, "base", "mse"))[0]
 
 
@@ -397,10 +387,8 @@ def _optimizer(
     if not trained:
         raise ValueError("model has no parameter that requires a gradient, so nothing would be trained; unfreeze some")
     check_kind("optimizer", optimizer, torch.optim.Optimizer | None, "a torch.optim.Optimizer of the model's weights")
-    if lr is not None:
+    if lr is not None or optimizer is None:
         check_positive("lr", lr)
-    elif optimizer is None:
-        raise ValueError("lr = None: without an optimizer a step size is needed")
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # type: ignore[arg-type]
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
