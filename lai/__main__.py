@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 import platform
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import version
+from importlib import import_module
 
 import numpy
 import torch
 
 import lai
 
-EXTRAS = {"sklearn": {"sklearn": "scikit-learn", "tqdm": "tqdm"}, "plot": {"matplotlib": "matplotlib"}}
-"""What each optional part of the library imports, and the names of the packages."""
+EXTRAS = {"sklearn": ("sklearn", "tqdm"), "plot": ("matplotlib",)}
+"""What each optional part of the library imports."""
 
 
 def main() -> int:
@@ -27,7 +26,7 @@ def main() -> int:
         "devices": _devices,
         "slopes": _slopes,
         "compiler": _compiler,
-        **{f"lai[{name}]": partial(_extra, needed) for name, needed in EXTRAS.items()},
+        **{f"lai[{name}]": partial(_versions, modules) for name, modules in EXTRAS.items()},
     }
     failed = False
     for name, look in looks.items():
@@ -60,10 +59,8 @@ def _compiler() -> str:
     return "torch.compile works"
 
 
-def _extra(needed: dict[str, str]) -> str:
-    for module in needed:
-        importlib.import_module(module)
-    return ", ".join(f"{package} {version(package)}" for package in needed.values())
+def _versions(modules: tuple[str, ...]) -> str:
+    return ", ".join(f"{name} {import_module(name).__version__}" for name in modules)
 
 
 if __name__ == "__main__":

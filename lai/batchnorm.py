@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,25 +14,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .factor import check_choice, check_kind, compute_dtype
 from .metrics import evaluating, in_eval_mode
 
-Statistics = Literal["batch", "running"]
-
 
 class FixedStatistics(nn.Module):
     r"""A model with BatchNorm, trained as ever, but with slopes that are each sample's own.
 
-    In training mode the values are those of ``model``: normalised by the batch. The gradient of the summed output with
-    respect to the input, however, treats the statistics as constants, so it is the slope of that network, sample
-    by sample. :func:`lai.fit` takes the wrapped model as it is. Where the input requires a gradient, "batch" costs one
-    extra forward pass and "running" two.
+    In training mode the values are those of ``model``, but the gradient of the summed output with respect to the input
+    treats the batch's statistics as constants, so it is the slope of each sample. Where the input requires a gradient,
+    "batch" costs one extra forward pass and "running" two.
 
     Parameters
     ----------
-    model : Module from (N, \*features) to (N,) or (N, 1)
-        Trained in place; BatchNorm layers that are in eval mode are left alone.
+    model : Module from (N, \*features) to (N,) or (N, 1), trained in place
+        BatchNorm layers that are in eval mode are left alone.
     statistics : "batch" or "running"
-        Which statistics the slopes hold fixed: those of the present batch, which the values use too, or BatchNorm's
-        running ones, which eval mode uses. With "batch" the loss still sees how the *weights* move the statistics.
-        With "running", as this pass leaves them, it does not.
+        Which statistics the slopes hold fixed: those of the batch, so that the loss still sees how the *weights* move
+        them, or the running ones as this pass leaves them, so that it does not.
 
     Source: ours.
 
@@ -42,7 +39,7 @@ class FixedStatistics(nn.Module):
     >>> lai.assert_independent_samples(wrapped, torch.rand(64, 2))  # of the model itself it would raise
     """
 
-    def __init__(self, model: nn.Module, statistics: Statistics = "batch") -> None:
+    def __init__(self, model: nn.Module, statistics: Literal["batch", "running"] = "batch") -> None:
         super().__init__()
         check_kind("model", model, nn.Module, "a Module")
         check_choice("statistics", statistics, ("batch", "running"))
@@ -56,16 +53,16 @@ class FixedStatistics(nn.Module):
         norms = [m for m in self.model.modules() if isinstance(m, _BatchNorm) and m.training]
         if not norms or not (x.requires_grad and torch.is_grad_enabled()):
             return self.model(x)
-        devices = [x.device] if x.device.type == "cuda" else []
+        forked = partial(torch.random.fork_rng, devices=[x.device] if x.is_cuda else [])  # each pass draws the same
         if self.statistics == "batch":
-            with torch.random.fork_rng(devices=devices), _recorded(norms) as seen:
+            with forked(), _recorded(norms) as seen:
                 self.model(x.detach())
             with in_eval_mode(norms), _replaced(seen):
                 return self.model(x)
-        with torch.random.fork_rng(devices=devices):
+        with forked():
             values = self.model(x.detach())
         with in_eval_mode(norms):
-            with torch.random.fork_rng(devices=devices):
+            with forked():
                 same = self.model(x.detach())
             # Zero in value and in the gradient by the weights; its gradient by x is the slope.
             return values + (self.model(x) - same)
@@ -112,17 +109,15 @@ def _replaced(seen: Seen) -> Iterator[None]:
 def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192) -> None:
     r"""Give BatchNorm the mean and variance that its inputs have over all of ``x``, layer by layer.
 
-    Running statistics jitter with the last few batches; the average over batches (``torch.optim.swa_utils.update_bn``) does
-    not, but where the data have heavy tails it is far from the whole. Afterwards eval mode gives what training mode gives
-    with all of ``x`` as one batch.
+    Afterwards eval mode gives what training mode gives with all of ``x`` as one batch. Running statistics jitter with the
+    last few batches; their average (``torch.optim.swa_utils.update_bn``) is far from the whole where data have heavy tails.
 
     Parameters
     ----------
-    model : Module
-        Its layers' running statistics are replaced; BatchNorm without them, and models without BatchNorm, are left alone.
+    model : Module, whose L layers with running statistics take L passes
     x : Tensor (N, \*features), N at least 1
         Usually all training rows, but for any so far outside that it alone would decide a variance.
-    batch_size : int, rows at a time, which changes no more than rounding; L such layers take L passes
+    batch_size : int, rows at a time, which changes no more than rounding
 
     Source: ours.
 

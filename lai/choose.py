@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .factor import check_lam, is_number, wide
+from .factor import check_lam, check_number, check_positive, wide
 from .gradient import feature_indices, value_and_input_gradient
 from .metrics import rmse
 from .schedule import LaiSchedule
 from .sweep import Sweep
-from .training import check_data, check_positive
+from .training import check_data
 
 Data = tuple[Tensor, Tensor]
 
@@ -37,9 +37,8 @@ class LamChoice:
     met : bool, whether it keeps the budget; if not, it is the λ that comes nearest to it
     row : int, its row in ``table``
     table : dict of lists, as ``pandas.DataFrame`` takes it
-        A row for MSE (λ None) and for every λ: ``lam`` of the chosen features, ``lam_rest`` of the others, ``val_rmse``,
-        ``error`` (its relative change from MSE's: 0.01 is +1 %), ``slope`` (of the chosen features, relative to MSE's),
-        and ``slope_0``, ``slope_1``, … of every single feature, relative to MSE's.
+        A row for MSE (λ None) and for every λ: ``lam`` of the chosen features, ``lam_rest`` of the others, ``val_rmse`` and,
+        relative to MSE's, ``error`` (0.01 is +1 %), ``slope`` of the chosen features and ``slope_0``, ``slope_1``, … of each.
     max_error, max_slope : float or None, the budget
     """
 
@@ -51,10 +50,7 @@ class LamChoice:
     max_slope: float | None
 
     def plot(self, ax: Any = None) -> Any:
-        """Error against slope, a point a row, the budget as lines and the choice ringed; needs matplotlib.
-
-        ``ax`` are the matplotlib axes to draw on, by default those of a new figure; they are returned.
-        """
+        """Error against slope, the budget as lines and the choice ringed; returns ``ax``, or the axes of a new figure."""
         if ax is None:
             try:
                 import matplotlib.pyplot as plt
@@ -94,22 +90,20 @@ def choose_lam(
 ) -> LamChoice:
     r"""The λ that keeps a budget, from networks trained with MSE and every λ side by side (:class:`lai.Sweep`).
 
-    With ``max_slope`` it is the λ with the least error among those that keep the budget. With ``max_error`` alone it is
-    the one with the smallest slopes. ``features`` follows the paper: a first sweep has one λ for all features and keeps
-    the one with the least error, and a second sweep changes it for the chosen features only.
+    Of those that keep the budget it is the λ with the least error, or with ``max_error`` alone that with the smallest
+    slopes. ``features`` follows the paper: a first sweep has one λ for all features, and a second one changes the one with
+    the least error for the chosen features only.
 
     Parameters
     ----------
     models : Module, or several of one architecture, from (N, \*features) to (N,) or (N, 1)
-        Untrained; they stay as they are. With several, which differ in their initial weights, what is measured is the
-        mean over them: a difference of 1 % is often less than that between two seeds.
+        Untrained; they stay as they are. Of several, which differ in their initial weights, the mean is measured: a
+        difference of 1 % is often less than that between two seeds.
     train, val : (x, y), Tensors (N, \*features) and the shape of the model's output, in whose units λ is meant
     max_error : float, optional, the largest change of the validation RMSE, relative to MSE's: 0.01 is "at most +1 %"
-    max_slope : float, optional
-        Largest slope, relative to MSE's: 0.5 is "at most half". A slope is the mean of \|k_j\| over ``val``; those of
-        several features are weighed by the features' spread there and added.
-    features : sequence of int, optional
-        The features whose slopes are meant, and whose λ is changed. Default: all, which share one λ.
+    max_slope : float, optional, the largest slope, relative to MSE's: 0.5 is "at most half"
+        A slope is the mean of \|k_j\| over ``val``; those of several features are weighed by their spread there and added.
+    features : sequence of int, whose slopes are meant, and whose λ is changed; default: all, which share one λ
     lams : sequence of float, what to try
     epochs, batch_size, lr, seed, schedule, device, options
         As in :meth:`lai.Sweep.fit`, errors too; with ``base="mae"`` MAE takes the place of MSE.
@@ -117,9 +111,9 @@ def choose_lam(
     Returns
     -------
     LamChoice
-        A λ that keeps ``max_slope`` at more than 20 % of error is warned of: the data may want standardising. Where no λ
-        keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the larger of
-        ``error - max_error`` and ``slope / max_slope - 1``. Where MSE's slopes are zero it is a ``ValueError``.
+        Where no λ keeps the budget there is a warning, ``met`` is False, and ``lam`` is the λ of the smallest excess, the
+        larger of ``error - max_error`` and ``slope / max_slope - 1``. A λ that keeps ``max_slope`` at more than 20 % of
+        error is warned of. Where MSE's slopes are zero it is a ``ValueError``.
 
     Source: paper, version 2, section 6.2 (the tuning strategy); the budget and the search are ours.
 
@@ -137,7 +131,12 @@ def choose_lam(
     shape = check_data("train", train)[0].shape[1:]
     d = shape.numel()
     x = wide(check_data("val", val)[0]).reshape(len(val[0]), -1)
-    _check_budget(max_error, max_slope)
+    if max_error is None and max_slope is None:
+        raise ValueError("max_error and max_slope are None: give at least one, such as max_error=0.01 (+1 %)")
+    if max_error is not None:
+        check_number("max_error", max_error, "must be finite and greater than -1; 0.01 is +1 %", -1)
+    if max_slope is not None:
+        check_positive("max_slope", max_slope)
     weight = torch.zeros(d, dtype=torch.float64)
     weight[slice(None) if features is None else feature_indices(features, d)] = 1.0
     grid = [float(check_lam(lam, name=f"lams[{i}]")) for i, lam in enumerate(lams)]
@@ -146,9 +145,12 @@ def choose_lam(
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "schedule": schedule, **options}
 
     def measured(arms: Sequence[Any]) -> list[tuple[float, Tensor]]:
+        """Of every λ the validation RMSE and the mean |k_j| (d,), each a mean over the networks that have it."""
         sweep = Sweep([model for _ in arms for model in models], lr=lr, device=device)
         sweep.fit(train, lams=[lam for lam in arms for _ in models], **settings)
-        return _measured(sweep, val, len(models))
+        errors, slopes = zip(*(_error_and_slopes(model, val, sweep.device) for model in sweep.models()), strict=True)
+        means = torch.tensor(errors, dtype=torch.float64).reshape(-1, len(models)).mean(1)
+        return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, len(models))).mean(1), strict=True))
 
     def by_feature(lam: float, other: float) -> Any:
         """``lam`` for the chosen features, in their shape."""
@@ -170,16 +172,10 @@ def choose_lam(
     return LamChoice(lam, met, row, table, max_error, max_slope)
 
 
-def _measured(sweep: Sweep, val: Data, repeats: int) -> list[tuple[float, Tensor]]:
-    """Of every λ the validation RMSE and the mean |k_j| (d,), each a mean over the ``repeats`` networks that have it."""
-    x, y = (t.to(sweep.device) for t in val)
-    errors, slopes = [], []
-    for model in sweep.models():
-        errors.append(rmse(model, x, y))
-        k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
-        slopes.append(wide(k.abs()).reshape(len(k), -1).mean(0))
-    means = torch.tensor(errors, dtype=torch.float64).reshape(-1, repeats).mean(1)
-    return list(zip(means.tolist(), torch.stack(slopes).unflatten(0, (-1, repeats)).mean(1), strict=True))
+def _error_and_slopes(model: nn.Module, val: Data, where: torch.device) -> tuple[float, Tensor]:
+    x, y = (t.to(where) for t in val)
+    k = value_and_input_gradient(model.eval(), x, create_graph=False)[1]
+    return rmse(model, x, y), wide(k.abs()).reshape(len(k), -1).mean(0)
 
 
 def _table(
@@ -188,15 +184,10 @@ def _table(
     errors, slopes = [e for e, _ in results], torch.stack([k for _, k in results])
     total = slopes @ weight
     if not total[0] > 0 or not errors[0] > 0:
-        raise ValueError(
-            "val: the plain loss leaves the features' slopes or the error at zero there, so that nothing can be said "
-            "relative to them; choose other features or data"
-        )
+        raise ValueError("val: slopes or error are zero there by the plain loss, so that nothing is relative to them")
     table = {"lam": lams, "lam_rest": rest, "val_rmse": errors, "error": [e / errors[0] - 1 for e in errors]}
-    relative = slopes / slopes[0]
-    return {**table, "slope": (total / total[0]).tolist()} | {
-        f"slope_{j}": relative[:, j].tolist() for j in range(slopes.shape[1])
-    }
+    table["slope"] = (total / total[0]).tolist()
+    return table | {f"slope_{j}": k.tolist() for j, k in enumerate((slopes / slopes[0]).T)}
 
 
 def _pick(table: dict[str, list[Any]], max_error: float | None, max_slope: float | None) -> tuple[int, bool]:
@@ -207,30 +198,19 @@ def _pick(table: dict[str, list[Any]], max_error: float | None, max_slope: float
     ]
     rows = range(1, len(excess))
     kept = [row for row in rows if excess[row] <= 0]
-    if kept:
-        row = min(kept, key=table["slope" if max_slope is None else "val_rmse"].__getitem__)
-        if max_error is None and table["error"][row] > DEAR:
-            warnings.warn(
-                f"λ = {table['lam'][row]:.3g} keeps the budget, with {100 * table['error'][row]:+.0f} % error: slopes and λ are "
-                "in the units of the data, so standardise inputs and target, or give max_error as well",
-                stacklevel=3,
-            )
-        return row, True
-    row = min(rows, key=excess.__getitem__)
-    warnings.warn(
-        f"no λ keeps the budget, max_error = {max_error}, max_slope = {max_slope}: the nearest is "
-        f"λ = {table['lam'][row]:.3g}, with an error of {100 * table['error'][row]:+.2f} % and slopes "
-        f"{table['slope'][row]:.3g} times those without Lai loss; standardise inputs and target, "
-        "as λ is in their units, or try other lams, or a wider budget",
-        stacklevel=3,
-    )
-    return row, False
-
-
-def _check_budget(max_error: float | None, max_slope: float | None) -> None:
-    if max_error is None and max_slope is None:
-        raise ValueError("max_error and max_slope are None: give at least one, such as max_error=0.01 (+1 %)")
-    if max_slope is not None:
-        check_positive("max_slope", max_slope)
-    if max_error is not None and not is_number(max_error, -1):
-        raise ValueError(f"max_error = {max_error!r}: must be finite and greater than -1; 0.01 is +1 %")
+    best = table["slope" if max_slope is None else "val_rmse"] if kept else excess
+    row = min(kept or rows, key=best.__getitem__)
+    lam, error, slope = (table[name][row] for name in ("lam", "error", "slope"))
+    advice = "λ and slopes are in the units of the data, so standardise inputs and target"
+    if not kept:
+        warnings.warn(
+            f"no λ keeps the budget, max_error = {max_error}, max_slope = {max_slope}: the nearest is λ = {lam:.3g}, with "
+            f"{100 * error:+.2f} % error and {slope:.3g} times MSE's slopes; {advice}, or try other lams, or a wider budget",
+            stacklevel=3,
+        )
+    elif max_error is None and error > DEAR:
+        warnings.warn(
+            f"λ = {lam:.3g} keeps the budget, with {100 * error:+.0f} % error: {advice}, or give max_error as well",
+            stacklevel=3,
+        )
+    return row, bool(kept)

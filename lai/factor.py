@@ -37,16 +37,25 @@ def check_outputs(name: str, output: Tensor) -> None:
     if not output.dtype.is_floating_point:
         raise TypeError(f"{name} has dtype {output.dtype}: it must be floating point")
     if output.ndim not in (1, 2) or output.shape[1:] == (0,):
-        raise ValueError(
-            f"{name} has shape {tuple(output.shape)}: it must be (N,), (N, 1) or (N, M); end a model of images or "
-            "sequences with torch.nn.Flatten(1), and flatten the target likewise"
-        )
+        rule = "it must be (N,), (N, 1) or (N, M); end the model with torch.nn.Flatten(1), and flatten the target too"
+        raise ValueError(f"{name} has shape {tuple(output.shape)}: {rule}")
 
 
 def is_number(value: Any, low: float, high: float = math.inf, *, ends: bool = False) -> bool:
     """Whether it is a real number between ``low`` and ``high``; with ``ends`` these too."""
     real = isinstance(value, Real) and not isinstance(value, bool)
     return real and (low < value < high or (ends and value in (low, high)))
+
+
+def check_number(name: str, value: Any, rule: str, low: float, high: float = math.inf, *, ends: bool = False) -> None:
+    """Raise ``ValueError`` with the ``rule`` unless :func:`is_number`."""
+    if not is_number(value, low, high, ends=ends):
+        raise ValueError(f"{name} = {value!r}: {rule}")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is a finite number greater than 0."""
+    check_number(name, value, "must be finite and greater than 0", 0)
 
 
 def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> float | Tensor:
@@ -68,13 +77,12 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
     >>> check_lam([0.1, 0.2], n_features=3)
     Traceback (most recent call last):
         ...
-    ValueError: lam has 2 entries: it must be one number or have 3, one per feature
+    ValueError: lam has 2 entries: must be one number or 3, one per feature
     """
     if type(lam) in (int, float) and 0 < lam < math.inf:  # the usual case: nothing but a comparison
         return float(lam)
     if isinstance(lam, Tensor):
-        if lam.dtype == torch.bool or lam.dtype.is_complex:
-            raise TypeError(f"{name} has dtype {lam.dtype}: λ must be a real number")
+        check_real(name, lam, "λ must be a real number")
         if out_of_sight(lam):
             return lam
         values = lam.detach()
@@ -88,18 +96,22 @@ def check_lam(lam: Any, *, n_features: int | None = None, name: str = "lam") -> 
         values = torch.from_numpy(array.astype(np.float64))
     if values.numel() == 0:
         raise ValueError(f"{name} = {lam!r}: λ must not be empty")
-    bad = ~(torch.isfinite(values) & (values > 0))
+    bad = ~(torch.isfinite(values) & (values > 0)).flatten()
     if bad.any():
-        where = "" if values.ndim == 0 else f"[{int(bad.flatten().nonzero()[0])}]"
-        value = values.flatten()[bad.flatten()][0].item()
-        raise ValueError(f"{name}{where} = {value}: λ must be finite and greater than 0")
+        first = int(bad.nonzero()[0])
+        where = f"[{first}]" if values.ndim else ""
+        raise ValueError(f"{name}{where} = {values.flatten()[first].item()}: λ must be finite and greater than 0")
     if n_features is not None and values.ndim > 0 and values.numel() != n_features:
-        raise ValueError(
-            f"{name} has {values.numel()} entries: it must be one number or have {n_features}, one per feature"
-        )
+        raise ValueError(f"{name} has {values.numel()} entries: must be one number or {n_features}, one per feature")
     if isinstance(lam, Tensor):
         return lam
-    return float(values) if values.ndim == 0 else values
+    return values if values.ndim else float(values)
+
+
+def check_real(name: str, t: Tensor, rule: str) -> None:
+    """Raise ``TypeError`` with the ``rule`` if ``t`` is complex or of True and False."""
+    if t.dtype.is_complex or t.dtype == torch.bool:
+        raise TypeError(f"{name} has dtype {t.dtype}: {rule}")
 
 
 def out_of_sight(t: Tensor) -> bool:
@@ -123,16 +135,16 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
     Parameters
     ----------
     k : Tensor of any shape, or float, the slope in units of the target per unit of the input
-    lam : float, or Tensor that broadcasts to the shape of ``k``
-        λ > 0, which the precision of ``k`` can hold, in the units of ``k`` for "mae" and of ``k`` squared for "mse": the
-        factor is least at \|k\| = λ for "mae" and at \|k\| = √λ for "mse".
+    lam : float, or Tensor that broadcasts to the shape of ``k``, λ > 0, which the precision of ``k`` can hold
+        The factor is least at the boundary \|k\| = λ for "mae" and \|k\| = √λ for "mse", so λ is in the units of ``k`` or
+        of ``k`` squared.
     base : "mae" or "mse"
 
     Returns
     -------
-    Tensor
-        Shape and dtype of ``k``. Computed in float32 or wider, and without forming k², so it is finite for
-        every k; NaN gives NaN. At \|k\| = boundary the two branches tie and autograd averages their slopes.
+    Tensor, shape and dtype of ``k``
+        Finite for every k, as it is computed in float32 or wider and without k²; NaN gives NaN. At \|k\| = boundary the
+        two branches tie and autograd averages their slopes.
 
     Source: paper, section 2.2 (λ and its normalisation) and section 3.1 (the two formulas).
 
@@ -145,8 +157,7 @@ def lai_factor(k: Tensor | float, lam: float | Tensor, *, base: Base = "mse") ->
     check_choice("base", base, BASES)
     lam = check_lam(lam)
     k = torch.as_tensor(k)
-    if k.dtype.is_complex or k.dtype == torch.bool:
-        raise TypeError(f"k has dtype {k.dtype}: a slope is a real number")
+    check_real("k", k, "a slope is a real number")
     if not k.dtype.is_floating_point:
         k = k.to(torch.get_default_dtype())
     if isinstance(lam, Tensor):
@@ -165,9 +176,8 @@ def rescale_lam(lam: Any, *, x_scale: Any = 1.0, y_scale: Any = 1.0, base: Base 
     Parameters
     ----------
     lam : float, or list or Tensor that broadcasts along the features
-    x_scale : float, or list or Tensor (\*features)
-        What the inputs are divided by, > 0, such as their standard deviations. To convert back, give the reciprocals.
-    y_scale : float > 0, what the target is divided by
+    x_scale : float, or list or Tensor (\*features) > 0, what the inputs are divided by
+    y_scale : float > 0, what the target is divided by; to convert back, give the reciprocals of both
     base : "mae" or "mse", the error whose factor λ belongs to
 
     Returns
@@ -186,11 +196,12 @@ def rescale_lam(lam: Any, *, x_scale: Any = 1.0, y_scale: Any = 1.0, base: Base 
     scales = []
     for name, value in (("x_scale", x_scale), ("y_scale", y_scale)):
         try:
-            scales.append(wide(value) if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64))
+            scale = wide(value) if isinstance(value, Tensor) else torch.as_tensor(value, dtype=torch.float64)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{name} = {value!r}: must be a number or a list of numbers") from None
-        if not (torch.isfinite(scales[-1]) & (scales[-1] > 0)).all():
+        if not (torch.isfinite(scale) & (scale > 0)).all():
             raise ValueError(f"{name} = {value}: must be finite and greater than 0; give a constant feature 1")
+        scales.append(scale)
     moved = (lam.cpu() if isinstance(lam, Tensor) else lam) * (scales[0] / scales[1]) ** (2 if base == "mse" else 1)
     return check_lam(moved if moved.ndim else moved.item())
 
@@ -288,12 +299,8 @@ class _ForwardToo(_Factor):
     @staticmethod
     def jvp(ctx: Any, k_t: Tensor | None, bound_t: Tensor | None, _: None) -> Tensor:
         k, bound, factor = ctx.saved_tensors
-        moved = torch.zeros_like(factor)
-        if k_t is not None:
-            moved = moved + _times_slope(k_t * factor, k, bound, ctx.power)
-        if bound_t is not None:
-            moved = moved + _times_slope_by_bound(bound_t * factor, k, bound, ctx.power)
-        return moved
+        moved = torch.zeros_like(factor) if k_t is None else _times_slope(k_t * factor, k, bound, ctx.power)
+        return moved if bound_t is None else moved + _times_slope_by_bound(bound_t * factor, k, bound, ctx.power)
 
 
 def _times_slope(g: Tensor, k: Tensor, bound: Tensor, power: int) -> Tensor:

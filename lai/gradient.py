@@ -11,8 +11,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from .factor import check_flag, check_kind, check_outputs, compute_dtype, is_number
+from .factor import check_flag, check_kind, check_number, check_outputs, compute_dtype
 from .obstacles import explained, refuse_dead_ends, refuse_wrappers
+
+NO_GRADIENT = "inputs.requires_grad is False: call inputs.requires_grad_() first, or use value_and_input_gradient"
 
 Inputs = Tensor | tuple[Any, ...] | list[Any] | dict[str, Any]
 """What a model is called with: a tensor, a tuple of positional arguments, or a dict of keyword arguments."""
@@ -29,44 +31,42 @@ def input_gradient(
 ) -> Tensor:
     r"""The derivative of every sample's output with respect to that sample's input.
 
-    One backward pass serves the whole batch: the outputs are summed, and since sample i's output depends on
-    sample i's input alone, row i of the sum's gradient is its slope. Where samples mix (BatchNorm in training mode)
-    it is not, and this function cannot notice: see :func:`assert_independent_samples`.
+    One backward pass serves the whole batch: row i of the gradient of the summed outputs is the slope of sample i, as
+    only its own output depends on its input. Where samples mix (BatchNorm in training mode) it is not, which only
+    :func:`assert_independent_samples` notices.
 
     Parameters
     ----------
     output : Tensor (N,), (N, 1) or (N, M), what the model returned for ``inputs``, with its graph
-    inputs : Tensor (N, \*features), or a tuple of them
-        What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched. The slopes of a
-        tuple are flattened and stand side by side, (N, d).
-    create_graph
-        Whether the result can be differentiated again, as training on it needs. By default it can; where gradients
-        are off, but the output has a graph, it has to be said.
+    inputs : Tensor (N, \*features), or a tuple of them, whose slopes are flattened and stand side by side, (N, d)
+        What the model was given; must have ``requires_grad=True``. Its ``.grad`` is never touched.
+    create_graph : bool, optional
+        Whether the result can be differentiated again, as training on it needs. Default: yes; has to be said where
+        gradients are off, but the output has a graph.
     features : sequence of int, or bool mask of the shape of the features, optional
         The features whose slopes are wanted, counted in the flattened features: the result is (N, n_chosen).
     scale : float or torch.amp.GradScaler, optional
-        The output's gradient is multiplied by it on its way to the input, and the slopes are divided by it, so that
-        float16 neither overflows (65,504) nor underflows in between. The slopes are then float32 or wider.
+        The output's gradient is multiplied by it and the slopes, in float32 or wider, are divided by it, so that float16
+        neither overflows (65,504) nor underflows in between.
     allow_unused : bool, take a slope of zero where the output does not depend on ``inputs``
 
     Returns
     -------
-    Tensor
-        (N, \*features) for (N,) and (N, 1), (N, M, \*features) for M outputs, one pass each; in units of the
-        output per unit of the input. No samples have no slopes: (0, \*features).
+    Tensor (N, \*features), or (N, M, \*features) for M outputs, which take a pass each
+        In units of the output per unit of the input.
 
     Raises
     ------
     ValueError
         If the batch sizes differ, ``inputs`` does not require gradients, or the output does not depend on it.
     RuntimeError
-        If the slopes are to be trained on, but the model holds what cannot be differentiated twice or is wrapped so
-        that its gradients would be wrong; says what to do.
+        If the slopes are to be trained on, but the model cannot be differentiated twice or is wrapped so that its
+        gradients would be wrong; says what to do.
     FloatingPointError
-        If float16 slopes overflow while the output is finite. With a GradScaler nothing is raised: it skips the step.
+        If float16 slopes overflow while the output is finite; not with a GradScaler, which skips the step.
 
-    Source: paper, section 3 (k as the tangent's slope) and section 3.2 (one slope per direction); ``scale`` is torch's
-    recipe for gradient penalties under automatic mixed precision.
+    Source: paper, section 3 (k as the tangent's slope) and section 3.2 (one slope per direction); ``scale`` as torch has it
+    for gradient penalties.
 
     Examples
     --------
@@ -92,16 +92,10 @@ def _slopes(
             shapes = f"output has shape {tuple(output.shape)} and inputs {tuple(x.shape)}"
             raise ValueError(f"{shapes}: both must begin with the same batch size N")
         if not x.requires_grad:
-            raise ValueError(
-                "inputs.requires_grad is False: call inputs.requires_grad_() before the model, "
-                "or use value_and_input_gradient(model, inputs)"
-            )
+            raise ValueError(NO_GRADIENT)
     check_flag("allow_unused", allow_unused)
     if create_graph is None and output.requires_grad and not torch.is_grad_enabled():
-        raise ValueError(
-            "create_graph = None: gradients are off, but output was computed with them; "
-            "say True to train on the slopes, or False to look at them"
-        )
+        raise ValueError("create_graph = None: gradients are off; say True to train on the slopes, False to look")
     create_graph = graph_wanted(create_graph)
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     if distributed and output.requires_grad and create_graph:
@@ -112,7 +106,10 @@ def _slopes(
         grads: Iterable[Tensor | None] = [None] * len(xs)
         # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
         if output.requires_grad:
-            with explained(), _full_precision(output.device.type):
+            device = output.device.type
+            on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+            # Autocast is for the forward pass: what a model computes in float32 must not come back in float16.
+            with explained(), torch.autocast(device, enabled=False) if on else nullcontext():
                 grads = torch.autograd.grad(
                     output, xs, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
                 )
@@ -133,8 +130,7 @@ def _all_slopes(pull: Callable[[Tensor], Iterable[Tensor]], output: Tensor, feat
     """The slopes of all columns of ``output``, where ``pull`` takes the output's gradient to those of the inputs."""
     check_outputs("output", output)
     by = 1.0 if scale is None else scale.get_scale() if hasattr(scale, "get_scale") else scale
-    if not is_number(by, 0):
-        raise ValueError(f"scale = {scale!r}: must be a number greater than 0 or a torch.amp.GradScaler")
+    check_number("scale", by, "must be a number greater than 0 or a torch.amp.GradScaler", 0)
     if output.dtype == torch.float16:
         by = min(by, 2.0**15)  # a new GradScaler has 2^16, which float16 does not hold
     columns = []
@@ -172,12 +168,11 @@ def value_and_input_gradient(
 ) -> tuple[Tensor, Tensor]:
     r"""The model's output and its input gradient, wherever it is called.
 
-    Works under ``no_grad`` and ``inference_mode``, leaves ``inputs`` as it was (its ``requires_grad`` and
-    ``.grad`` too), and otherwise is :func:`input_gradient` of ``model(inputs)``, errors included. Inside ``torch.compile``
-    and the transforms of ``torch.func`` it is part of the program; there, an output that does not depend on the input has
-    slopes of zero, whatever ``allow_unused`` says. A Module without a parameter to train is warned of, if its slopes are to
-    be trained on. What cannot be differentiated twice is looked for in a Module's first call in training mode and in the first
-    in evaluation mode, and not again.
+    It is :func:`input_gradient` of ``model(inputs)``, errors included, under ``no_grad`` and ``inference_mode`` too, and
+    leaves ``inputs`` as it was. Inside ``torch.compile`` and the transforms of ``torch.func`` it is part of the program;
+    there, an output that does not depend on the input has slopes of zero, whatever ``allow_unused`` says. There is a warning
+    if a Module whose slopes are to be trained on has no parameter to train. What cannot be differentiated twice is looked
+    for in a Module's first call in each mode.
 
     Parameters
     ----------
@@ -187,8 +182,7 @@ def value_and_input_gradient(
     wrt : int or str, or a sequence of them, optional
         Whose slopes are wanted: places in the tuple, or keys of the dict. Default: the one floating-point tensor; where
         there are several, it has to be said.
-    create_graph
-        As in :func:`input_gradient`; by default whether gradients are on. If false, both results are detached.
+    create_graph : bool, by default whether gradients are on; if false, both results are detached
     features, scale, allow_unused : as in :func:`input_gradient`
 
     Returns
@@ -248,10 +242,10 @@ def _warn_of_frozen(model: Any, every: dict[Any, Any]) -> None:
 class WithSlopes(nn.Module):
     r"""A model that returns its slopes beside its outputs, to be wrapped or compiled as one.
 
-    What wraps a model to train it (DistributedDataParallel, FSDP's ``fully_shard`` on the whole, ``torch.compile``)
-    then has the slopes inside, and its gradients are those of the unwrapped model; around the bare model the slopes
-    would be taken through the wrapper. FSDP layer by layer inside it is refused. :func:`lai.fit` takes it too, where ``wrt``
-    or ``features`` are to be said. What cannot be differentiated twice is only explained in a call that is not compiled.
+    DistributedDataParallel, FSDP's ``fully_shard`` on the whole and ``torch.compile`` then have the slopes inside, and their
+    gradients are right; around the bare model the slopes would be taken through the wrapper. FSDP layer by layer inside it
+    is refused. :func:`lai.fit` takes it where ``wrt`` or ``features`` are to be said. What cannot be differentiated twice is
+    only explained in a call that is not compiled.
 
     Parameters
     ----------
@@ -287,12 +281,10 @@ class WithSlopes(nn.Module):
 def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> None:
     r"""Raise if one sample's output depends on another sample's input.
 
-    The Lai loss needs each sample's own slope. A model whose samples mix, such as one with BatchNorm in
-    training mode, has no such thing, and :func:`input_gradient` of it is silently wrong.
-
-    The probe differentiates the first 16 outputs with respect to every floating-point input (to ``wrt`` of a
-    WithSlopes), in the model's present mode. A Module is given the first 16 samples only, any other callable all of them,
-    as it may hold tensors that belong to them. A Module's buffers, the random state and ``.grad`` are left as they were.
+    The Lai loss needs each sample's own slope; where samples mix, as by BatchNorm in training mode, there is none, and
+    :func:`input_gradient` is silently wrong. The probe differentiates the first 16 outputs with respect to every
+    floating-point input (to ``wrt`` of a WithSlopes), in the model's present mode. A Module is given these 16 samples only,
+    any other callable all. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters
     ----------
@@ -301,7 +293,7 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     Raises
     ------
     RuntimeError
-        If samples mix; names the layers that are known to do so, and the ways out.
+        If samples mix; names BatchNorm layers, and the ways out.
     ValueError
         If there are fewer than two samples to compare, or a slope is not finite.
 
@@ -322,9 +314,10 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
     if isinstance(model, nn.Module):
         inputs = each_tensor(lambda t: t[:16], inputs)
     every = arguments(inputs)
+    places = _places(every, wrt)
     with unchanged(model), torch.inference_mode(False), torch.enable_grad():
-        xs = tuple(every[place].clone().detach().requires_grad_() for place in _places(every, wrt))
-        every |= dict(zip(_places(every, wrt), xs, strict=True))
+        xs = tuple(every[place].clone().detach().requires_grad_() for place in places)
+        every |= dict(zip(places, xs, strict=True))
         if xs[0].ndim == 0 or len(xs[0]) < 2:
             raise ValueError(f"inputs has shape {tuple(xs[0].shape)}: at least 2 samples are needed to compare")
         output = call(model, every)
@@ -338,16 +331,16 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
         for name, m in (model.named_modules() if isinstance(model, nn.Module) else ())
         if isinstance(m, nn.modules.batchnorm._BatchNorm) and (m.training or m.running_mean is None)
     ]
-    raise RuntimeError(
-        "samples are not independent: an output depends on another sample's input."
-        + (f" BatchNorm in training mode: {', '.join(norms)}." if norms else "")
-        + " The summed gradient is then not each sample's own slope, and λ loses its meaning. "
-        + (
-            "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.FixedStatistics(model), which lai.fit "
-            "takes as it is; .eval() on those layers helps in a loop of your own, but lai.fit undoes it."
-            if norms
-            else "Way out: compute nothing from the other samples of a batch, or detach it."
+    named, way_out = "", "Way out: compute nothing from the other samples of a batch, or detach it."
+    if norms:
+        named = f" BatchNorm in training mode: {', '.join(norms)}."
+        way_out = (
+            "Ways out: GroupNorm or LayerNorm instead of BatchNorm, or lai.FixedStatistics(model), which lai.fit takes as it "
+            "is; .eval() on those layers helps in a loop of your own, but lai.fit undoes it."
         )
+    raise RuntimeError(
+        f"samples are not independent: an output depends on another sample's input.{named} The summed gradient is then not "
+        f"each sample's own slope, and λ loses its meaning. {way_out}"
     )
 
 
@@ -356,10 +349,7 @@ def _others_matter(output: Tensor, xs: tuple[Tensor, ...], i: int) -> bool:
     # Exactly zero where samples stand alone: row j then receives nothing but products with zero.
     others = [part for g in grads if g is not None for part in (g[:i], g[i + 1 :])]
     if not all(torch.isfinite(part).all() for part in others):
-        raise ValueError(
-            "the model's slope is not finite on these inputs, so whether samples are independent cannot be told; "
-            "look for a square root, logarithm or division at zero"
-        )
+        raise ValueError("the model's slope is not finite on these inputs: look for a root or a division at zero")
     return any(bool((part != 0).any()) for part in others)
 
 
@@ -368,8 +358,7 @@ def unchanged(model: object) -> Iterator[None]:
     """Put buffers (running statistics) and random state back afterwards."""
     modules = list(model.modules()) if isinstance(model, nn.Module) else []
     before = [(m, n, b, b.detach().clone()) for m in modules for n, b in m._buffers.items() if b is not None]
-    held = (t for m in modules for t in (*m._parameters.values(), *m._buffers.values()) if t is not None)
-    cuda = {t.device for t in held if t.is_cuda}
+    cuda = {t.device for m in modules for t in (*m.parameters(False), *m.buffers(False)) if t.is_cuda}
     with torch.random.fork_rng(devices=cuda):
         try:
             yield
@@ -429,9 +418,7 @@ def _places(every: dict[Any, Any], wrt: Any, *, several: bool = True) -> list[An
         kinds = ", ".join(str(getattr(t, "dtype", type(t).__name__)) for t in every.values())
         raise TypeError(f"inputs are of {kinds}: slopes need a floating-point tensor")
     if wrt is None and len(real) > 1 and not several:
-        raise ValueError(
-            f"wrt = None: inputs {', '.join(map(repr, real))} are floating point; say whose slopes are wanted"
-        )
+        raise ValueError(f"wrt = None: say which of the inputs {', '.join(map(repr, real))} has the slopes")
     return real
 
 
@@ -449,13 +436,6 @@ def feature_indices(features: Any, d: int) -> list[int]:
     if not chosen or not fits:
         raise ValueError(f"features = {flat}: must be indices from 0 to {d - 1}, or a mask of {d} with one that is on")
     return chosen
-
-
-def _full_precision(device: str) -> Any:
-    """Autocast is for the forward pass: what a model computes in float32 must not come back in float16."""
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
-        return torch.autocast(device, enabled=False)
-    return nullcontext()
 
 
 def _traced() -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from .factor import (
     check_flag,
     check_kind,
     check_lam,
+    check_number,
     check_outputs,
     check_range,
     compute_dtype,
@@ -45,7 +47,7 @@ class _Options(NamedTuple):
     reduction: Reduction = "mean"
 
     def checked(self) -> _Options:
-        """Themselves, or what is wrong with them."""
+        """The options themselves; raises if one is wrong."""
         pointwise_error(self.base)
         if self.factor is not None:
             check_choice("factor", self.factor, BASES)
@@ -54,8 +56,8 @@ class _Options(NamedTuple):
         check_choice("reduction", self.reduction, REDUCTIONS)
         check_flag("normalize", self.normalize)
         if self.norm == "elastic":
-            if not is_number(self.l1_ratio, 0, 1, ends=True):
-                raise ValueError(f"l1_ratio = {self.l1_ratio!r}: norm='elastic' needs a number from 0 (L2) to 1 (L1)")
+            rule = "norm='elastic' needs a number from 0 (L2) to 1 (L1)"
+            check_number("l1_ratio", self.l1_ratio, rule, 0, 1, ends=True)
         elif self.l1_ratio is not None:
             raise ValueError(f"l1_ratio = {self.l1_ratio!r}: only norm='elastic' takes it, and norm is {self.norm!r}")
         if self.order == "batch" and self.reduction == "none":
@@ -97,15 +99,14 @@ def lai_loss(
     target : Tensor, same shape as ``input``: (N,) against (N, 1) would broadcast to (N, N) and is refused
     grad : Tensor (N, \*features), or (N, M, \*features) for (N, M) predictions
         The slope of each prediction with respect to each input, from :func:`lai.input_gradient`; (N,) for one input.
-        All that follows N, or M, is features, whatever their shape: images and sequences are taken as they are. Slopes
-        without a graph, where gradients are on and ``input`` has one, train nothing and are warned of.
+        Features may have any shape, as those of images. Slopes without a graph train nothing: where ``input`` has one and
+        gradients are on, there is a warning.
     lam : float, or list or Tensor that broadcasts along the features
         λ > 0, which the precision can hold (section 3.3 for a list); its units are those of :func:`lai.lai_factor`.
     base : "mse", "mae", "huber", ("huber", delta), ("quantile", q) or callable
         The pointwise error. "huber" is e²/2 up to \|e\| = δ and δ(\|e\| - δ/2) beyond (δ = 1 if not given);
-        "quantile" is q(y - ŷ) above the prediction and (1 - q)(ŷ - y) below, 0 < q < 1. A callable takes
-        (input, target) to errors of at least 0, (N,) or (N, M); the shape of ``grad`` then follows that of the errors.
-        For a classifier these are negative log-likelihoods, and ``grad`` is theirs, in nats per unit of the input.
+        "quantile" is q(y - ŷ) above the prediction and (1 - q)(ŷ - y) below, 0 < q < 1. A callable takes (input, target)
+        to errors of at least 0, (N,) or (N, M), such as negative log-likelihoods, whose shape and slopes ``grad`` has.
     factor : "mse" or "mae", optional
         Whether g or f weighs the error, and so λ's units. Default: f ("mae") where the error grows as \|e\|, for
         "mae" and "quantile", else g ("mse").
@@ -113,15 +114,14 @@ def lai_loss(
         How the directions combine (section 3.2). "elastic" is ``l1_ratio * L1 + (1 - l1_ratio) * L2``.
     l1_ratio : float in [0, 1], for "elastic" and only there
     order : "sample" or "batch"
-        The paper can be read both ways. "sample": the mean over samples of each sample's norm. "batch": the
-        norm of the vector of per-direction means. Equal for "l1"; for "l2" batch <= sample. "batch" is not
-        a sum over samples, so it has no ``reduction="none"`` and is refused under distributed training.
-    normalize
-        Divide the L2 norm by √d and the L1 norm by d, so that a model whose slopes all lie below the boundary
-        (λ < 1, k near 0) has its plain MSE or MAE, not √d or d times it.
+        The paper can be read both ways. "sample": the mean of the samples' norms. "batch": the norm of the vector of
+        per-direction means, which is equal for "l1" and at most as large for "l2". It is not a sum over samples, so it
+        has no ``reduction="none"`` and is refused under distributed training.
+    normalize : bool
+        Divide the L2 norm by √d and the L1 norm by d, so that a flat model (λ < 1) has its plain MSE or MAE.
     reduction : "mean", "sum" or "none"
-        Over samples and outputs; "mean" divides by the sum of the weights if there are any, as ``torch`` does. Under
-        distributed training that sum is each process's own, so that the average over processes is not the mean over all.
+        Over samples and outputs; "mean" divides by the sum of the weights if there are any, each process by its own, as
+        ``torch`` does.
     weight : Tensor (N,) or the shape of the errors, optional
         Of each sample, or of each output of it: finite, at least 0, not all 0. Values on a GPU are not asked for.
     mask : bool Tensor that broadcasts to the shape of ``grad``, optional, for ``order="sample"``
@@ -130,14 +130,8 @@ def lai_loss(
 
     Returns
     -------
-    Tensor
-        A scalar, or the shape of the errors for "none"; float32 for half-precision arguments, as the factor is computed
-        in at least float32. The error is a factor outside the norm, so value and gradients are finite where it is zero.
-
-    Raises
-    ------
-    ValueError, TypeError
-        For a value, an option or a shape that the entries above do not name.
+    Tensor, a scalar, or the shape of the errors for "none"
+        In float32 or wider. The error is a factor outside the norm, so value and gradients are finite where it is zero.
 
     Source: paper, sections 3.1 to 3.3; ``order`` and ``normalize`` are our readings of what it leaves open. Errors
     beside "mae" and "mse", and several outputs, are ours.
@@ -164,13 +158,14 @@ def _lai_loss(
 ) -> Tensor:
     """:func:`lai_loss` with its options checked; looks at shapes only, so it never waits for a GPU."""
     base, factor, norm, l1_ratio, order, normalize, reduction = options
-    if mask is not None and order == "batch":
-        raise ValueError("order = 'batch': a mask leaves each sample its own features; use order='sample'")
+    if order == "batch":
+        _refuse_batch_order(mask)
     e, factors, d = _errors_and_factors(input, target, grad, lam, base, factor, mask)
     d = d if normalize else None
     n: float | Tensor = e.numel()
     if weight is not None:
-        weight = _weights(weight, e)
+        check_weight(weight, e.shape[:1], e.shape)
+        weight = (weight[:, None] if weight.ndim < e.ndim else weight).to(e.dtype).expand_as(e)
         e, n = e * weight, weight.sum()
     if order == "sample":
         loss = e * _combine(factors, norm, l1_ratio, d)
@@ -179,7 +174,6 @@ def _lai_loss(
         if weight is None and reduction == "mean":
             return loss.mean()
     else:
-        _refuse_batch_order()
         total = e.sum(0)  # of each output
         # Σ e_i F_i = total · (weighted mean of F): the norm is taken of a vector that is never zero.
         some = total > torch.finfo(e.dtype).tiny  # dividing by less overflows in backward
@@ -191,7 +185,7 @@ def _lai_loss(
 def _errors_and_factors(
     input: Tensor, target: Tensor, grad: Tensor, lam: Any, base: Base, factor: Factor | None, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Any]:
-    """The errors, (N,) or (N, M), the factor of each in every direction: their shape, and d; and d, or what the mask leaves."""
+    """The errors, (N,) or (N, M), their factors, (*errors, d), and d, or what the mask leaves of it."""
     _check_tensors(input, target, grad, callable(base))
     dtype = compute_dtype(input, grad, *([target] if target.dtype.is_floating_point else []))
     error, natural = pointwise_error(base)
@@ -201,19 +195,15 @@ def _errors_and_factors(
     head = e.shape if e.ndim == 2 and e.shape[1] > 1 else e.shape[:1]
     if grad.ndim == 0 or grad.shape[: len(head)] != head or grad.numel() == 0:
         wanted = "(N, M, *features)" if len(head) == 2 else "(N, *features)"
+        sizes = ", ".join(f"{name} = {size}" for name, size in zip("NM", head))  # noqa: B905 M only if there is one
+        raise ValueError(f"grad has shape {tuple(grad.shape)}: it must be {wanted} with {sizes}")
+    outputs = getattr(grad, "of_outputs", 1) if len(head) == 1 else 1
+    if len(head) < input.ndim < grad.ndim and input.shape[1] == grad.shape[1]:
+        outputs = input.shape[1]
+    if outputs > 1:
         raise ValueError(
-            f"grad has shape {tuple(grad.shape)}: it must be {wanted} with "
-            f"{', '.join(f'{name} = {size}' for name, size in zip('NM', head))}"  # noqa: B905 M only if there is one
-        )
-    if len(head) < input.ndim < grad.ndim and 1 < input.shape[1] == grad.shape[1]:
-        raise ValueError(
-            f"grad has shape {tuple(grad.shape)}: these seem to be slopes of the {input.shape[1]} entries of input; take those "
-            "of the errors, lai.input_gradient(base(output, target), x), and if that is what they are, give grad.flatten(1)"
-        )
-    if (outputs := getattr(grad, "of_outputs", 1)) > 1 and len(head) == 1:
-        raise ValueError(
-            f"grad has shape {tuple(grad.shape)}: these are the slopes of {outputs} outputs, and input has {tuple(input.shape)}; "
-            "take those of the output in question, grad[:, j], or grad.flatten(1) for all as one"
+            f"grad has shape {tuple(grad.shape)}: these seem to be slopes of {outputs} outputs; take those of one, grad[:, j], "
+            "or of the errors, lai.input_gradient(base(output, target), x); if they are features, give grad.flatten(1)"
         )
     if isinstance(lam, Tensor):
         check_broadcast(lam, grad.shape[1:], "the features of grad")
@@ -240,7 +230,7 @@ def pointwise_error(base: Base) -> tuple[Error, Factor]:
         return lambda input, target: (input - target).square(), "mse"
     name, parameter = base if isinstance(base, tuple) and len(base) == 2 else (base, 1.0 if base == "huber" else None)
     if name == "huber" and is_number(parameter, 0):
-        return lambda input, target: _huber((input - target).abs(), parameter), "mse"
+        return partial(nn.functional.huber_loss, reduction="none", delta=parameter), "mse"
     if name == "quantile" and is_number(parameter, 0, 1):
         q: float = parameter
         return lambda input, target: torch.maximum(q * (target - input), (q - 1) * (target - input)), "mae"
@@ -248,11 +238,6 @@ def pointwise_error(base: Base) -> tuple[Error, Factor]:
         f"base = {base!r}: must be 'mae', 'mse', 'huber', ('huber', delta) with delta > 0, "
         "('quantile', q) with 0 < q < 1, or a callable (input, target) -> errors"
     )
-
-
-def _huber(a: Tensor, delta: float) -> Tensor:
-    inside = a.clamp(max=delta)
-    return inside * (a - inside / 2)
 
 
 def plain_loss(base: Base) -> Error:
@@ -266,10 +251,8 @@ def plain_loss(base: Base) -> Error:
 class LaiLoss(nn.Module):
     r"""The Lai loss as a module; options, shapes and errors as in :func:`lai.lai_loss`.
 
-    ``lam`` is a buffer: it moves with ``.to(device)`` and is saved in the state dict, whose λ takes the place of the
-    constructor's. It stays float64 when the module is cast (λ = 1e-8 is zero in float16), or float32 on a device without.
-    It is checked when it is loaded, and in ``forward`` once after each change in place, not at every step, where a GPU
-    would be waited for.
+    ``lam`` is a buffer: it moves with ``.to(device)``, and a state dict that is loaded replaces it. It stays float64 when
+    the module is cast (λ = 1e-8 is zero in float16), or float32 on a device without, and is checked after each change.
 
     Source: paper, sections 3.1 to 3.3.
 
@@ -303,7 +286,7 @@ class LaiLoss(nn.Module):
         for name, value in options._asdict().items():
             setattr(self, name, value)
         self.register_buffer("lam", torch.as_tensor(check_lam(lam), dtype=torch.float64).detach().clone())
-        self._checked: tuple[Any, ...] = ()
+        self._checked: tuple[Any, ...] = (None,)
 
     def _apply(self, fn: Any, recurse: bool = True) -> LaiLoss:
         exact = self.lam
@@ -338,7 +321,7 @@ class LaiLoss(nn.Module):
         else:  # whose values would be waited for
             state = None if self.lam.is_inference() else self.lam._version
         now = self.lam, state, dtype, squared
-        if len(self._checked) != 4 or self._checked[0] is not self.lam or self._checked[1:] != now[1:]:
+        if self._checked[0] is not self.lam or self._checked[1:] != now[1:]:
             check_lam(self.lam)
             check_range(self.lam, dtype, squared=squared)
             self._checked = now
@@ -376,9 +359,7 @@ def _check_tensors(input: Tensor, target: Tensor, grad: Tensor, any_shape: bool)
     if not any_shape:
         check_outputs("input", input)
     if not any_shape and target.shape != input.shape:
-        raise ValueError(
-            f"target has shape {tuple(target.shape)} and input {tuple(input.shape)}: they must be the same"
-        )
+        raise ValueError(f"target has shape {tuple(target.shape)} and input {tuple(input.shape)}: must be the same")
     if input.ndim == 0 or len(input) == 0:
         raise ValueError("input is empty: N must be at least 1")
     if not out_of_sight(input) and torch.is_grad_enabled() and input.requires_grad and not grad.requires_grad:
@@ -396,13 +377,6 @@ def _check_errors(e: Any, n: int) -> None:
         raise ValueError(f"base returned an error of {e.min():g}: errors must be at least 0")
 
 
-def _weights(weight: Tensor, e: Tensor) -> Tensor:
-    """The weights in the shape of the errors."""
-    check_weight(weight, e.shape[:1], e.shape)
-    weight = weight.to(e.dtype)
-    return (weight[:, None] if weight.ndim < e.ndim else weight).expand_as(e)
-
-
 def check_weight(weight: Tensor, *shapes: torch.Size) -> None:
     """Raise unless it has one of the shapes and weighs; its values are asked for on the CPU only, as a GPU would be waited for."""
     check_kind("weight", weight, Tensor, "a tensor of real numbers")
@@ -414,13 +388,13 @@ def check_weight(weight: Tensor, *shapes: torch.Size) -> None:
         raise ValueError(f"weight has shape {tuple(weight.shape)}, from {weight.min()} to {weight.max()}: it {rule}")
 
 
-def _refuse_batch_order() -> None:
+def _refuse_batch_order(mask: Tensor | None) -> None:
+    if mask is not None:
+        raise ValueError("order = 'batch': a mask leaves each sample its own features; use order='sample'")
     dist = torch.distributed
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        raise ValueError(
-            "order = 'batch': the norm of batch means is not a sum over workers, so the averaged gradients of "
-            f"{dist.get_world_size()} processes are not its gradient; use order='sample'"
-        )
+        n = dist.get_world_size()
+        raise ValueError(f"order = 'batch': the average over {n} processes is not its gradient; use order='sample'")
 
 
 def directional_losses(
@@ -428,9 +402,8 @@ def directional_losses(
 ) -> Tensor:
     r"""The Lai loss of every sample in every direction, before any norm combines the directions.
 
-    The norm of row i is what :func:`lai.lai_loss` returns for sample i. This is for looking at the directions, and for
-    optimising the d means ``.mean(0)`` as a vector; for training on one number use that function, which keeps the error
-    outside the norm, whose gradient at a row of zeros is not defined.
+    The norm of row i is what :func:`lai.lai_loss` returns for sample i. Train on one number by that function, as the norm
+    of a row of zeros has no gradient here; the d means ``.mean(0)`` can be optimised as a vector.
 
     Parameters
     ----------

@@ -40,8 +40,8 @@ def rmse(model: Callable[..., Tensor], x: Inputs, y: Tensor) -> float:
 def output_variance(model: Callable[[Tensor], Tensor], x: Tensor) -> float:
     r"""Variance of the outputs over ``x`` (N, \*features), N >= 1, in the target's units squared (population variance).
 
-    The paper's measure of smoothness. It is one of scale, not of smoothness: a constant offset in slope or a
-    mere shrinking of all outputs moves it as well.
+    The paper's measure of smoothness is one of scale: a constant offset in slope or a mere shrinking of all outputs
+    moves it as well.
 
     Source: paper, section 6.1 ("Var").
 
@@ -69,9 +69,8 @@ def sensitivity(
     ----------
     model : callable from (N, d) to (N,) or (N, 1)
     x : Tensor (N, d), N at least 1
-    relative_noise : float >= 0
-        x_j becomes x_j (1 + relative_noise · ε), ε standard normal. The default, with 0.5: it is the only kind of
-        noise found that gives the paper's row of sensitivities.
+    relative_noise : float >= 0, default 0.5: x_j becomes x_j (1 + relative_noise · ε), ε standard normal
+        The only kind of noise found that gives the paper's row of sensitivities.
     noise : float, or d floats, >= 0, if x_j becomes x_j + noise_j · ε instead, in the units of each feature
     seed : int, the same ε for every model that is measured with it
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,14 +18,12 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "so
 class Standardize(nn.Module):
     r"""(x - mean) / std, as a fixed first layer.
 
-    Training wants inputs of one scale, but λ means something only in stated units: k' = k σ for a standardised
-    input. With the scaling inside the model, k stays in units of the target per unit of the raw input; with
-    ``Standardize.from_data(y).inverse()`` as the last layer the model may be trained on the raw target too.
+    With the scaling inside the model, k stays in units of the target per unit of the raw input (k' = k σ for an input
+    that was standardised before), and with ``Standardize.from_data(y).inverse()`` as the last layer the target is raw too.
 
     Parameters
     ----------
-    mean, std : Tensor (\*features), finite, std >= 0, in the units of the input
-        An entry of ``std`` that is 0 (a constant feature) is taken as 1.
+    mean, std : Tensor (\*features), finite, std >= 0, in the units of the input; a std of 0 is taken as 1
 
     Source: ours (the paper does not state its scaling); the chapter on high dimension has the algebra.
 
@@ -58,7 +57,7 @@ class Standardize(nn.Module):
         return cls(exact.mean(0).to(x), exact.std(0, correction=0).to(x))
 
     def inverse(self) -> Standardize:
-        """x · std + mean, as a last layer that brings standardised predictions, and their slopes, into the target's units."""
+        """x · std + mean, as a last layer."""
         return Standardize(-self.mean / self.std, 1 / self.std)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -75,13 +74,11 @@ class MLP(nn.Sequential):
     hidden : sequence of int, the width of each hidden layer
     activation : "silu", "softplus", "tanh" or "relu"
         Use a smooth one: where a ReLU switches on or off, the slope k jumps, and autograd cannot see the jump.
-    norm : None, "layer" or "batch"
-        Normalisation between each hidden linear layer and its activation. "batch" couples the samples of a batch in
-        training mode, so slopes from the summed outputs are wrong. It is offered to show this.
+    norm : None, "layer" or "batch", between each hidden linear layer and its activation
+        "batch" couples the samples in training mode, so slopes from the summed outputs are wrong. It is offered to show this.
     standardize : Tensor (N, n_features), optional
-        Data, usually the training inputs: the first layer is then :meth:`Standardize.from_data` of them. Without it the
-        inputs are used as they are.
-    seed : int, optional, makes the initial weights reproducible, without touching the global random state
+        Usually the training inputs: the first layer is then :meth:`Standardize.from_data` of them.
+    seed : int, optional, of the initial weights; the global random state is left alone
 
     Source: paper, section 6 ("a simple neural network"); width and depth are our reading.
 
@@ -106,26 +103,22 @@ class MLP(nn.Sequential):
         standardize: Tensor | None = None,
         seed: int | None = None,
     ) -> None:
-        check_count("n_features", n_features, least=1)
+        check_kind("hidden", hidden, Iterable, "a sequence of widths, such as (64, 32)")
+        widths = [check_count("n_features", n_features, least=1), *(check_count("hidden", n, least=1) for n in hidden)]
         check_choice("activation", activation, tuple(ACTIVATIONS))
         if norm is not None:
             check_choice("norm", norm, ("layer", "batch"))
         if standardize is not None and standardize.shape[1:] != (n_features,):
-            raise ValueError(
-                f"standardize has shape {tuple(standardize.shape)}: it must be (N, {n_features}), as n_features says"
-            )
+            raise ValueError(f"standardize has shape {tuple(standardize.shape)}: it must be (N, {n_features})")
         layers: list[nn.Module] = [] if standardize is None else [Standardize.from_data(standardize)]
         with torch.random.fork_rng(enabled=seed is not None, devices=[]):
             if seed is not None:
                 torch.default_generator.manual_seed(check_count("seed", seed))  # the CPU's alone
-            width = n_features
-            check_kind("hidden", hidden, Iterable, "a sequence of widths, such as (64, 32)")
-            for n in hidden:
-                layers.append(nn.Linear(width, check_count("hidden", n, least=1)))
+            for below, width in pairwise(widths):
+                layers.append(nn.Linear(below, width))
                 if norm is not None:
-                    layers.append(nn.BatchNorm1d(n) if norm == "batch" else nn.LayerNorm(n))
+                    layers.append(nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width))
                 layers.append(ACTIVATIONS[activation]())
-                width = n
-            layers.append(nn.Linear(width, 1))
+            layers.append(nn.Linear(widths[-1], 1))
         layers.append(nn.Flatten(0))
         super().__init__(*layers)

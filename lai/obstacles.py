@@ -31,6 +31,10 @@ NO_DERIVATIVE = (
 )
 """The same of whatever is not in ``WAYS_OUT``."""
 
+# The ways out of a loss that is not finite, and of a batch of one sample.
+CALMER = "try a smaller lr, a λ nearer to 1, or scaled inputs"
+TOO_SHORT = "which BatchNorm cannot normalise; use drop_last=True or another size"
+
 
 def _way_out(text: str) -> str:
     why = next((why for pattern, why in WAYS_OUT.items() if re.search(pattern, text)), NO_DERIVATIVE)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .factor import check_choice
-from .gradient import graph_wanted, input_gradient
+from .gradient import NO_GRADIENT, graph_wanted, input_gradient
 from .loss import REDUCTIONS, Reduction
 from .schedule import check_count
 
@@ -30,29 +30,24 @@ def curvature_penalty(
 
     With :math:`H_i` the matrix of second derivatives at sample i, the penalty is :math:`\lVert H_i\rVert_F^2`, the sum
     of its squared entries; for one input, the square of :math:`\mathrm{d}k/\mathrm{d}x`. "exact" takes a backward pass
-    through the slope for each input, "hutchinson" ``n_probes`` of them: for a vector v of independent random signs the
-    mean of :math:`\lVert H_i v\rVert^2` is :math:`\lVert H_i\rVert_F^2`, so it is right on average, gradients too.
-
-    Samples must not mix, as for :func:`lai.input_gradient`. Of straight pieces (ReLU) the penalty is zero: it does not
-    see their kinks.
+    through the slope for each input, "hutchinson" ``n_probes`` of them, and is right on average, gradients too: that of
+    :math:`\lVert H_i v\rVert^2` over random signs v. Samples must not mix, as for :func:`lai.input_gradient`, and of
+    straight pieces (ReLU) the kinks are not seen.
 
     Parameters
     ----------
     output, inputs : Tensor (N,) or (N, 1), and Tensor (N, \*features), as in :func:`lai.input_gradient`
     grad : Tensor, the shape of ``inputs``, optional
-        The slopes, if :func:`lai.input_gradient` has given them already: one pass less. They need their graph.
+        The slopes with their graph, if :func:`lai.input_gradient` has given them already: one pass less.
     method : "exact" or "hutchinson"
     n_probes : int, random vectors per sample, for "hutchinson" only
-    generator : torch.Generator, optional
-        Of the random signs, on the device of ``inputs``. Default: torch's own random state.
+    generator : torch.Generator of the random signs, optional, on the device of ``inputs``
     reduction : "mean", "sum" or "none", over the samples
-    create_graph : bool, whether the result can be differentiated, as training on it needs. Default: whether gradients are on
+    create_graph : bool, as in :func:`lai.value_and_input_gradient`
 
     Returns
     -------
-    Tensor
-        A scalar, or (N,) for "none"; in units of the output squared per unit of the input to the fourth power. Zero
-        where the slope does not depend on the input.
+    Tensor, a scalar, or (N,) for "none", in units of the output squared per unit of the input to the fourth power
 
     Source: paper, section 4 ("second-order derivative regularization"), which gives no formula; the estimator is
     Hutchinson's (1989), applied to the square of H.
@@ -74,12 +69,10 @@ def curvature_penalty(
     if grad is None:
         grad = input_gradient(output, inputs, create_graph=True)
     elif grad.shape != inputs.shape or output.shape[0] != inputs.shape[0]:
-        raise ValueError(
-            f"grad has shape {tuple(grad.shape)} and inputs {tuple(inputs.shape)}: they must be the same, "
-            "with the batch size N of the output"
-        )
+        shapes = f"grad has shape {tuple(grad.shape)} and inputs {tuple(inputs.shape)}"
+        raise ValueError(f"{shapes}: they must be the same, with the batch size N of the output")
     elif not inputs.requires_grad:
-        raise ValueError("inputs.requires_grad is False: call inputs.requires_grad_() before the model")
+        raise ValueError(NO_GRADIENT)
     elif not grad.requires_grad and output.requires_grad:
         raise ValueError("grad carries no graph: take it with lai.input_gradient(output, inputs, create_graph=True)")
 

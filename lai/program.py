@@ -14,7 +14,7 @@ from .batchnorm import HandedOut, Moments, Slope
 
 
 class Network:
-    """One network of a sweep, as an objective sees it; it calls one of the two methods once, or more often without BatchNorm.
+    """One network of a sweep, as an objective sees it; with BatchNorm it may be called once.
 
     ``left`` has BatchNorm's running statistics, as the last pass left them.
     """
@@ -73,10 +73,9 @@ Objective = Callable[..., Tensor]
 class Part(NamedTuple):
     r"""What some networks of a sweep minimise in a step.
 
-    ``objective`` (network, \*args) is the loss of one :class:`Network`, which is mapped over all of them. Use one and the
-    same object for every step: it is traced when it is first seen, so that it must not depend on values. ``own`` says of
-    each of ``args`` whether it has a row for each network that takes part, or is one for all of them. ``rows`` are the
-    networks that take part, all by default.
+    ``objective`` (network, \*args) is the loss of one :class:`Network`. It is traced when it is first seen, so use the same
+    object for every step, which must not depend on values. ``own`` says of each of ``args`` whether it has a row for each
+    network that takes part, or is one for all of them. ``rows`` are the networks that take part, all by default.
     """
 
     objective: Objective
@@ -113,10 +112,9 @@ def trace(
 ) -> torch.fx.GraphModule:
     """The program of a part, from flat ``arguments`` to its networks' losses (E,) and their new state.
 
-    Traced once for each ``kind`` of network, where that says all of the architecture; each time where it is None. In the
-    ``template`` BatchNorm layers are replaced by ``HandedOut``. The arguments are (lr / (1 - β₁ᵗ), 1 / √(1 - β₂ᵗ)) as one
-    tensor (2,), then what has these ``names``, one for all networks, each one's own to keep, and each one's state, which
-    the step changes; then the part's own.
+    Traced once for each ``kind`` of network, and each time where it is None. In the ``template`` BatchNorm layers are
+    replaced by ``HandedOut``. The arguments are ``_adam``'s ``rate``, then what has these ``names`` (one for all
+    networks, each one's own to keep, and each one's state, which the step changes), then the part's own.
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .factor import check_choice, is_number
+from .factor import check_choice, check_number
 
 Sampling = Literal["batches", "points"]
 Placement = Literal["spread", "free"]
@@ -27,22 +27,18 @@ class LaiSchedule:
     """Which part of each epoch takes the Lai loss, a share alpha of it.
 
     After ``pretrain_epochs`` with the plain loss alone, ``alpha`` of the batches (or points) are drawn without
-    replacement. A fraction that is left over is carried on from a random start, so that no epoch is special for all seeds:
-    with alpha = 0.01 and 58 batches, 58 in every 100 epochs.
-
-    The plan depends on ``seed`` and the epoch's number alone, not on torch's random state and not on what was
-    asked before. Hence a control arm without Lai loss sees identical batches, and a run can be resumed.
+    replacement. What is left over is carried on from a random start: with alpha = 0.01 and 58 batches, 58 in every 100
+    epochs. The plan depends on ``seed`` and the epoch's number alone, so that a run can be resumed.
 
     Parameters
     ----------
-    alpha : float in [0, 1], the share of batches (or points) that take the Lai loss
+    alpha : float in [0, 1], the share
     pretrain_epochs : int, epochs at the start with none
     sampling : "batches" or "points"; the paper says both in section 5, "batches" is how it defines α
-    placement : "spread" or "free"
-        "spread": every epoch (of points, every batch) has its share, and within it the places are drawn.
-        "free": one draw for every ``epochs`` epochs together. The paper does not say which. A Lai batch's effect fades in
-        some hundred plain steps: where they are few, the result depends on when training stops, more so with a free draw.
-    epochs : int, over how many epochs after pre-training a free draw goes; needed for it and refused otherwise
+    placement : "spread" or "free"; the paper does not say which
+        "spread": the places are drawn within every epoch (of points, every batch), which has its share. "free": one draw
+        for every ``epochs`` epochs together, with which the result depends more on when training stops.
+    epochs : int, over how many epochs after pre-training a free draw goes; for it alone
     seed : int
 
     Source: paper, section 5 (Lai Training).
@@ -64,14 +60,11 @@ class LaiSchedule:
         epochs: int | None = None,
         seed: int = 0,
     ) -> None:
-        if not is_number(alpha, 0, 1, ends=True):
-            raise ValueError(f"alpha = {alpha!r}: the share of Lai batches must be a number from 0 to 1")
+        check_number("alpha", alpha, "the share of Lai batches must be a number from 0 to 1", 0, 1, ends=True)
         check_choice("sampling", sampling, ("batches", "points"))
         check_choice("placement", placement, ("spread", "free"))
         if (epochs is None) == (placement == "free"):
-            raise ValueError(
-                f"epochs = {epochs!r}: placement 'free' needs the number of epochs that one draw covers, 'spread' none"
-            )
+            raise ValueError(f"epochs = {epochs!r}: must say how many a 'free' draw covers; 'spread' takes none")
         self.alpha = float(alpha)
         self.pretrain_epochs = check_count("pretrain_epochs", pretrain_epochs)
         self.sampling, self.placement = sampling, placement
@@ -100,14 +93,13 @@ class LaiSchedule:
         """The Lai points of each batch, given the epoch's batch sizes: sorted indices, on the CPU."""
         if check_count("epoch", epoch) < self.pretrain_epochs:
             return [torch.zeros(0, dtype=torch.long) for _ in sizes]
-        rng, n = self._rng(epoch, 0x1A1), sum(sizes)
-        done = (epoch - self.pretrain_epochs) * n
+        rng, n, past = self._rng(epoch, 0x1A1), sum(sizes), epoch - self.pretrain_epochs
         if self.placement == "free":
             taken = np.zeros(n, dtype=bool)
-            taken[rng.choice(n, self._of_epoch(epoch - self.pretrain_epochs, n), replace=False)] = True
+            taken[rng.choice(n, self._of_epoch(past, n), replace=False)] = True
             picks = [part.nonzero()[0] for part in np.split(taken, np.cumsum(sizes)[:-1])]
         else:
-            starts = done + np.cumsum([0, *sizes[:-1]])
+            starts = past * n + np.cumsum([0, *sizes[:-1]])
             picks = [
                 np.sort(rng.choice(size, self._count(int(start), size), replace=False))
                 for start, size in zip(starts, sizes, strict=True)

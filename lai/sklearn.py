@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from .choose import choose_lam
-from .factor import check_choice, check_flag, check_kind, check_lam, is_number, wide
+from .factor import check_choice, check_flag, check_kind, check_lam, check_number, wide
 from .gradient import value_and_input_gradient
 from .loss import LaiLoss
 from .models import MLP, Standardize
 from .schedule import LaiSchedule, check_count
-from .training import check_positive, fit, resolve_device
+from .training import fit, resolve_device
 
 try:
     from sklearn.base import BaseEstimator, RegressorMixin
@@ -38,43 +38,41 @@ REPEATS = 3
 class LaiRegressor(RegressorMixin, BaseEstimator):
     r"""A multilayer perceptron trained with the Lai loss, as a scikit-learn estimator.
 
-    It standardises inputs and target itself. It trains in float32 if the inputs are float32, otherwise in float64.
-    If one batch holds all rows, a whole-number weight has the same effect as so many copies of the row. With smaller
-    batches that is so on average. "auto" repeats rows about as often as their weights say.
+    It standardises inputs and target itself, and trains in float32 if the inputs are float32, otherwise in float64. A
+    whole-number weight has the effect of so many copies of the row, on average over batches; "auto" repeats rows about as
+    often as their weights say.
 
     Parameters
     ----------
     hidden, activation : as in :class:`lai.MLP`
     lam : float, list, dict, "auto" or None
-        One λ > 0 for all features, a list with one λ for each, or a dict. The keys of a dict are the features' names, or
-        their numbers where X has no names; its entry "others" is for the features that it does not name. With "auto" a λ
-        is chosen, see ``budget``. With None the network is trained on the plain error that ``loss`` names, or on MSE.
+        One λ > 0 for all features, a list with one λ for each, or a dict by the features' names, or their numbers where X
+        has no names, with "others" for those that it does not name. "auto" chooses a λ, see ``budget``. None trains on the
+        plain error that ``loss`` names, or on MSE.
     lam_units : "raw" or "standardised"
         The units of the slopes with which λ is compared: those of the data, or standard deviations of the target per
-        standard deviation of the feature. A raw slope is the standardised one times s_y / s_x.
+        standard deviation of the feature.
     loss : dict, optional: ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`
-    budget : dict, optional
-        For "auto": arguments of :func:`lai.choose_lam`, namely ``max_error``, ``max_slope``, ``features`` (numbers or
-        names) and ``lams``. A share ``validation_fraction`` of the rows is held out to measure on. Then the network is
-        trained on all rows with the λ that was found. Default: ``{"max_error": 0.01}``.
+    budget : dict, optional, for "auto"; default: ``{"max_error": 0.01}``
+        ``max_error``, ``max_slope``, ``features`` (numbers or names) and ``lams`` of :func:`lai.choose_lam`, which measures
+        on a share ``validation_fraction`` of the rows. The network is then trained on all rows.
     alpha, pretrain_epochs, epochs, batch_size, lr, device : as in :class:`lai.LaiSchedule` and :func:`lai.fit`
     early_stopping : bool
-        Whether to hold out a share ``validation_fraction`` of the rows and to stop when their RMSE no longer falls: when,
-        after ``pretrain_epochs``, it has not fallen by more than ``tol`` standard deviations of the target for
-        ``n_iter_no_change`` epochs. The best weights are kept.
+        Whether to hold out a share ``validation_fraction`` of the rows and to stop when, after ``pretrain_epochs``, their
+        RMSE has not fallen by more than ``tol`` standard deviations of the target for ``n_iter_no_change`` epochs. The best
+        weights are kept.
     random_state : int, RandomState or None; decides the initial weights, the rows held out and the batches
     verbose : bool, show a progress bar (needs tqdm)
 
     Attributes
     ----------
-    module_ : Module
-        The trained network, on the CPU, from scaled inputs to the standardised target. The inputs are scaled so that its
-        slopes are in the units that ``lam_units`` names.
+    module_ : Module, the trained network, on the CPU
+        From inputs, scaled so that its slopes are in the units that ``lam_units`` names, to the standardised target.
     lam_ : float, Tensor (d,) or None, the λ that was used
     choice_ : LamChoice, what :func:`lai.choose_lam` returned; only with ``lam="auto"``
     n_iter_, loss_curve_, validation_curve_
-        The number of epochs trained, the mean loss of each (of the standardised target), and with early stopping the RMSE
-        of the rows held out.
+        The number of epochs, the mean loss of each, and with early stopping the RMSE of the rows held out, both of the
+        standardised target.
     n_features_in_, feature_names_in_
 
     Source: paper, section 5 for the training; the estimator is ours.
@@ -125,15 +123,13 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         kept = weight > 0
         X, y, weight = X[kept], y[kept].astype(np.float64), weight[kept].astype(np.float64)
-        for name in ("epochs", "batch_size", "n_iter_no_change"):
+        for name in ("epochs", "n_iter_no_change"):
             check_count(name, getattr(self, name), least=1)
-        check_positive("lr", self.lr)
         check_choice("lam_units", self.lam_units, ("raw", "standardised"))
         for name in ("early_stopping", "verbose"):
             check_flag(name, getattr(self, name))
         for name, low, high in (("validation_fraction", 0, 1), ("tol", -inf, inf)):
-            if not is_number(getattr(self, name), low, high):
-                raise ValueError(f"{name} = {getattr(self, name)!r}: must be a number between {low} and {high}")
+            check_number(name, getattr(self, name), f"must be a number between {low} and {high}", low, high)
         for name, allowed in (("loss", LOSS), ("budget", BUDGET)):
             check_kind(name, getattr(self, name), dict | None, f"a dict with keys among {', '.join(allowed)}, or None")
             for key in getattr(self, name) or ():
@@ -155,8 +151,8 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
 
     def predict(self, X: Any) -> Any:
         """The target's estimate (N,) for X (N, d)."""
+        x = self._checked(X)
         with torch.no_grad():
-            x = self._checked(X)
             output = self.module_(x).double().numpy()
         return self._y_scaler.inverse_transform(output[:, None])[:, 0]
 
@@ -186,9 +182,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
             unknown = [name for name in lam if name not in columns and name != "others"]
             missing = [name for name in columns if name not in lam and "others" not in lam]
             if unknown or missing:
-                raise ValueError(
-                    f"lam = {lam!r}: must name every feature, or have an entry 'others', and no other than {columns}"
-                )
+                raise ValueError(f"lam = {lam!r}: must name each of {columns}, or have 'others', and nothing else")
             lam = [lam.get(name, lam.get("others")) for name in columns]
         return check_lam(lam, n_features=self.n_features_in_)
 

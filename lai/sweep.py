@@ -11,23 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
-from .factor import check_broadcast, check_choice, check_kind, check_lam, compute_dtype
+from .factor import check_broadcast, check_choice, check_kind, check_lam, check_positive, compute_dtype
 from .gradient import assert_independent_samples, value_and_input_gradient
 from .loss import lai_loss, plain_loss
 from .metrics import rmse
-from .obstacles import explained
+from .obstacles import CALMER, TOO_SHORT, explained
 from .program import BETAS, Name, Network, Objective, Part, compiled, trace
 from .schedule import LaiSchedule, check_count
-from .training import (
-    batch_order,
-    batch_sizes,
-    check_data,
-    check_positive,
-    check_shapes,
-    inside_and_outside,
-    lai_points,
-    resolve_device,
-)
+from .training import batch_order, batch_sizes, check_data, check_shapes, inside_and_outside, lai_points, resolve_device
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""
@@ -36,24 +27,23 @@ WORTH_COMPILING = 2000
 class Sweep:
     r"""Trains copies of networks of one architecture side by side, with Adam in one tensor program.
 
-    The program is ``torch.func.vmap`` of the loss over the networks, traced once. No network affects another: up to
-    rounding, each is trained as :func:`lai.fit` would train it alone.
+    The program is ``torch.func.vmap`` of the loss over the networks: up to rounding, each is trained as :func:`lai.fit`
+    would train it alone.
 
     Parameters
     ----------
-    models : sequence of E Modules from (N, \*features) to (N,) or (N, 1)
-        They must have one architecture, without dropout or a BatchNorm that averages without a momentum. They are not
-        changed: :meth:`models` returns the trained copies.
+    models : sequence of E Modules of one architecture from (N, \*features) to (N,) or (N, 1)
+        Without dropout or a BatchNorm that averages without a momentum. They stay as they are: :meth:`models` returns the
+        trained copies.
     lr : float, Adam's step size
     device : "auto" (a GPU if there is one), "cpu", "cuda" or a torch device
     compile : bool or "auto"
-        Whether to hand the traced program to ``torch.compile``. "auto" does so if a call of :meth:`fit` makes at least
-        ``WORTH_COMPILING`` steps. If there is no working compiler, the traced program is run as it is.
+        Whether ``torch.compile`` is used, if there is a working compiler. "auto" is for each kind of step of which a call
+        of :meth:`fit` makes at least ``WORTH_COMPILING``.
 
     Attributes
     ----------
-    how : str
-        What happened since :meth:`fit` was last called, for every kind of step: "compiled", or "eager" with the reason.
+    how : str, "compiled", or "eager" with the reason, for every kind of step since :meth:`fit` was last called
 
     Source: ours. The paper (version 2, section 6) compares networks that differ in λ alone.
 
@@ -109,7 +99,6 @@ class Sweep:
 
     @property
     def how(self) -> str:
-        """Whether the programs were compiled, and if not, why."""
         return " and ".join(self._ways) or "eager: nothing was trained yet"
 
     def models(self) -> list[nn.Module]:
@@ -131,7 +120,8 @@ class Sweep:
 
     def set_lr(self, lr: float) -> None:
         """Set Adam's step size from now on."""
-        self._lr = check_positive("lr", lr)
+        check_positive("lr", lr)
+        self._lr = lr
 
     def fit(
         self,
@@ -155,28 +145,25 @@ class Sweep:
         Parameters
         ----------
         train, schedule, epochs, batch_size, seed, first_epoch, drop_last, each_epoch
-            As in :func:`lai.fit`; all networks see the same batches, and ``each_epoch`` is given a list with an entry for
-            each of them where :func:`lai.fit` has one number.
-        lams : E entries
-            λ of each network, a number or a list (one per feature), or None for the plain loss throughout.
+            As in :func:`lai.fit`; ``each_epoch`` is given an entry for each network where :func:`lai.fit` has one number.
+        lams : E entries, a number or a list (one per feature), or None for the plain loss throughout
         slope : "summed", "own" or "running"
-            What stands for k where BatchNorm couples the samples (``lai.batchnorm.SLOPES``); the same without BatchNorm.
-        val : (x, y), optional
-            For every network's RMSE, with running statistics, after every ``validate_every``-th epoch and the last.
+            What stands for k where BatchNorm couples the samples (``lai.batchnorm.SLOPES``).
+        val : (x, y), optional, for every network's RMSE after every ``validate_every``-th epoch and the last
         **options : ``base``, ``norm``, ``l1_ratio``, ``order`` and ``normalize`` of :func:`lai.lai_loss`
 
         Returns
         -------
         dict of lists, as ``pandas.DataFrame`` takes it
-            A row for each epoch and network: ``epoch``, ``network``, ``loss`` (mean training loss), ``lai_share`` (of its
-            points), and ``val_rmse`` (None where it was not validated) if ``val`` was given.
+            A row for each epoch and network: ``network`` and, as in :func:`lai.fit`, ``epoch``, ``loss``, ``lai_share`` and
+            ``val_rmse`` (None where it was not validated).
 
         Raises
         ------
         FloatingPointError
             At the end of an epoch in which a network's loss was not finite; names epoch and λ.
         RuntimeError
-            As :func:`lai.fit`, before anything is trained.
+            As :func:`lai.fit`.
 
         Source: paper, section 5 and version 2, section 6.1.
         """
@@ -190,30 +177,27 @@ class Sweep:
             len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last, least=least
         )
         lam, takers, rest = self._takers(lams, x)
-        points = schedule is not None and schedule.sampling == "points"
-        if self._coupled and points and takers.numel():
+        schedule = schedule or LaiSchedule(1.0) if takers.numel() else LaiSchedule(0.0)
+        points = schedule.sampling == "points"
+        if self._coupled and points:
             raise ValueError("schedule.sampling = 'points': BatchNorm would mix the sampled points; use 'batches'")
         losses = _objectives(slope, tuple(sorted(options.items())))
         if self._coupled and min(sizes) == 1:
-            raise ValueError(
-                f"batch_size = {batch_size}: leaves a batch of one sample, which BatchNorm cannot normalise; "
-                "use drop_last=True or another size"
-            )
+            raise ValueError(f"batch_size = {batch_size}: leaves a batch of one sample, {TOO_SHORT}")
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        n = 2 if points else sizes[0]
-        few = x[:n], y[:n], lam
-        self._rehearse(Part(losses.whole, few, (False, False, True), takers), (x, y), held_out, slope)
+        few = slice(2 if points else sizes[0])
+        self._rehearse(Part(losses.whole, (x[few], y[few], lam), (False, False, True), takers), (x, y), held_out, slope)
         self._ways = []
-        share = 0.0 if not takers.numel() else 1.0 if schedule is None else schedule.alpha
         steps = epochs * len(sizes)
-        self._planned = {losses.plain: steps, losses.whole: round(share * steps), losses.part: steps if points else 0}
+        lai = round(schedule.alpha * steps)
+        self._planned = {losses.plain: steps, losses.whole: lai, losses.part: steps if points else 0}
         history: dict[str, list[Any]] = {name: [] for name in ("epoch", "network", "loss", "lai_share")}
         if held_out is not None:
             history["val_rmse"] = []
         for epoch in range(first_epoch, first_epoch + epochs):
             order = batch_order(seed, epoch, len(x))[1].to(self.device)
             batches = zip(x[order].split(batch_size), y[order].split(batch_size), strict=True)
-            plan = lai_points(schedule, epoch, sizes) if takers.numel() else [range(0)] * len(sizes)
+            plan = lai_points(schedule, epoch, sizes)
             total = torch.zeros(len(self), dtype=compute_dtype(y), device=self.device)
             for batch, chosen in zip(batches, plan):  # noqa: B905 drop_last leaves one batch out
                 total += len(batch[0]) * self.step(*_parts(losses, batch, chosen, lam, takers, rest))
@@ -255,27 +239,24 @@ class Sweep:
         """λ of the networks that take the Lai loss, a row each; which these are, and which the others."""
         if len(lams) != len(self):
             raise ValueError(f"lams has {len(lams)} entries: a sweep of {len(self)} networks needs one for each")
-        given = {i: check_lam(v, name=f"lams[{i}]") for i, v in enumerate(lams) if v is not None}
-        for i, v in given.items():
-            if isinstance(v, Tensor):
-                check_broadcast(v, x.shape[1:], "the features of x", name=f"lams[{i}]")
         exact = torch.float64 if self.device.type != "mps" else torch.float32
-        values = [torch.as_tensor(v, dtype=exact) for v in given.values()]
-        if any(v.ndim for v in values):  # numbers beside lists become lists
-            values = [v.expand(x.shape[1:]) for v in values]
-        takers = torch.tensor(list(given), dtype=torch.long)
-        rest = torch.tensor([i for i, v in enumerate(lams) if v is None], dtype=torch.long)
-        lam = torch.stack(values) if values else torch.zeros(0)
-        return lam.to(self.device), takers.to(self.device), rest.to(self.device)
+        values: dict[int, Tensor] = {}
+        for i, given in enumerate(lams):
+            if given is not None:
+                values[i] = torch.as_tensor(check_lam(given, name=f"lams[{i}]"), dtype=exact)
+                check_broadcast(values[i], x.shape[1:], "the features of x", name=f"lams[{i}]")
+        if any(v.ndim for v in values.values()):  # numbers beside lists become lists
+            values = {i: v.expand(x.shape[1:]) for i, v in values.items()}
+        rows = list(values), [i for i in range(len(self)) if i not in values]
+        lam = torch.stack([*values.values()]) if values else torch.zeros(0)
+        takers, rest = (torch.tensor(of, dtype=torch.long, device=self.device) for of in rows)
+        return lam.to(self.device), takers, rest
 
     def _rehearse(self, part: Part, train: Any, val: Any, slope: Slope) -> None:
         """What cannot work fails before any weight moves; a step of the Lai loss is traced, as training will need it."""
         model, (x, y) = self.models()[0], train
         if y.shape[1:] not in ((), (1,)):
-            raise ValueError(
-                f"train: y has shape {tuple(y.shape)}: a sweep is of networks to (N,) or (N, 1); sweep over one output at a "
-                "time, or train on all of them with lai.fit"
-            )
+            raise ValueError(f"train: y has shape {tuple(y.shape)}: a sweep takes (N,) or (N, 1); lai.fit takes more")
         check_shapes(model.eval(), train, val, 2)
         if part.rows is not None and len(part.rows):
             with explained():
@@ -297,7 +278,9 @@ class Sweep:
 
     def _trace(self, part: Part) -> torch.fx.GraphModule:
         names = list(self._same), list(self._fixed), list(self._rows)
-        return trace(_kind(self._first), self._template, names, part, self._arguments(part))
+        # Torch's layers and ours say all of the architecture, those of others may not.
+        kind = str(_settings(self._first)) if all(map(_is_known, self._first.modules())) else None
+        return trace(kind, self._template, names, part, self._arguments(part))
 
     def _program(self, part: Part) -> Callable[..., Any]:
         """What computes (losses (E,), the networks' new state as in ``_rows``) from :meth:`_arguments`."""
@@ -321,20 +304,14 @@ def _saved_as(kind: str, name: str) -> str:
 
 
 def _refuse_nonfinite(losses: Tensor, lams: Sequence[Any], epoch: int) -> None:
-    if not torch.isfinite(losses).all():
-        at = int((~torch.isfinite(losses)).nonzero()[0])
-        raise FloatingPointError(
-            f"the loss of network {at} (λ = {lams[at]}) was not finite in epoch {epoch}; try a smaller lr, "
-            "a λ nearer to 1, or scaled inputs"
-        )
+    for at in (~torch.isfinite(losses)).nonzero().flatten().tolist():
+        raise FloatingPointError(f"the loss of network {at} (λ = {lams[at]}) was not finite in epoch {epoch}; {CALMER}")
 
 
 class _Objectives(NamedTuple):
-    """The losses of a training: plain, Lai on all samples of a batch, and Lai on a part of them."""
-
     plain: Objective
-    whole: Objective
-    part: Objective
+    whole: Objective  # the Lai loss of all samples of a batch
+    part: Objective  # of a part of them, plain for the others
 
 
 @cache
@@ -375,18 +352,14 @@ def _parts(
     return parts + ([Part(losses.plain, batch, (False, False), rest)] if rest.numel() else [])
 
 
-def _kind(model: nn.Module) -> str | None:
-    """What tells the architecture from others: torch's layers and ours say all of it, those of others may not."""
-    return str(_settings(model)) if all(map(_is_known, model.modules())) else None
-
-
 def _is_known(layer: nn.Module) -> bool:
     return type(layer).__module__.split(".")[0] in ("torch", "lai")
 
 
 def _settings(model: nn.Module) -> list[Any]:
-    """Of every layer of torch's and ours the settings, of which it need not print all: not the number of heads, say."""
-    found = []
+    """Of the weights and buffers what they are, and of torch's layers and ours more than they print: the heads, say."""
+    held = [*model.named_parameters(), *model.named_buffers()]
+    found: list[Any] = [(name, t.shape, t.dtype, t.requires_grad) for name, t in held]
     for name, m in model.named_modules():
         if _is_known(m):
             public = sorted((k, repr(v)) for k, v in vars(m).items() if k[0] != "_" and k != "training")
@@ -399,7 +372,7 @@ def _check_models(models: Sequence[nn.Module]) -> None:
         raise ValueError("models: give at least one")
     for i, model in enumerate(models):
         check_kind(f"models[{i}]", model, nn.Module, "a Module")
-    if len({str((model, _settings(model), _shapes(model))) for model in models}) > 1:
+    if len({str((model, _settings(model))) for model in models}) > 1:
         raise ValueError("models differ in architecture, dtype or which weights are trained: a sweep is of one")
     if not any(p.requires_grad for p in models[0].parameters()):
         raise ValueError("models: none of their weights requires a gradient, so nothing would be trained")
@@ -407,14 +380,7 @@ def _check_models(models: Sequence[nn.Module]) -> None:
         raise ValueError("models: two layers share a weight, which a sweep does not take")
     for name, layer in models[0].named_modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd) and layer.p > 0:
-            raise ValueError(
-                f"models: {name} is dropout, which a sweep does not take; find λ without it, or train with lai.fit"
-            )
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
-            if layer.momentum is None or not layer.track_running_stats:
-                raise ValueError(f"models: {name} is BatchNorm without running statistics of a fixed momentum")
-
-
-def _shapes(model: nn.Module) -> list[Any]:
-    held = [*model.named_parameters(), *model.named_buffers()]
-    return [(name, t.shape, t.dtype, t.requires_grad) for name, t in held]
+            raise ValueError(f"models: {name} is dropout, which a sweep does not take; leave it out, or use lai.fit")
+        normalises = isinstance(layer, nn.modules.batchnorm._BatchNorm)
+        if normalises and (layer.momentum is None or not layer.track_running_stats):
+            raise ValueError(f"models: {name} is BatchNorm without running statistics of a fixed momentum")

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .factor import check_choice, check_flag, check_kind, compute_dtype, is_number, wide
+from .factor import check_choice, check_flag, check_kind, check_positive, compute_dtype, wide
 from .gradient import Inputs, WithSlopes, arguments, assert_independent_samples, call, each_tensor, unchanged
 from .loss import Error, LaiLoss, check_weight, pointwise_error
 from .metrics import evaluating, rmse
-from .obstacles import explained
+from .obstacles import CALMER, TOO_SHORT, explained
 from .schedule import LaiSchedule, check_count
 
 Criterion = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -51,35 +51,32 @@ def fit(
         Trained in place, moved to ``device`` and left there, in training mode. :class:`lai.WithSlopes` of it, compiled
         or not, where it is to be said which inputs or features have slopes.
     train : (x, y), Tensors (N, \*features) and the shape of the model's output
-        x may also be a tuple or dict of tensors: the model's positional or keyword arguments. One row is enough.
+        x may also be a tuple or dict of tensors: the model's positional or keyword arguments.
     val : (x, y), optional, whose RMSE is recorded after every epoch
-    criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss, optional
-        None is plain MSE. Where the schedule does not apply it, the loss is plain: the mean of the pointwise error that
-        the criterion's ``base`` names, and MSE, with a warning, for a criterion without one.
-    schedule : LaiSchedule, optional
-        None applies ``criterion`` everywhere from the start (α = 1, no pre-training). Without one it selects nothing.
+    criterion : LaiLoss with reduction "mean", or any callable (input, target, grad) -> mean loss; default: plain MSE
+        Where the schedule does not apply it, the loss is the mean of the pointwise error that the criterion's ``base``
+        names, and MSE, with a warning, for a criterion without one.
+    schedule : LaiSchedule, optional, where ``criterion`` applies; default: everywhere from the start
     epochs, batch_size : int
     lr : float, of Adam, or of all groups of ``optimizer``, which keep their own where there is none
     seed : int
-        Of the batch order (drawn per epoch, on the CPU) and of the model's own randomness, such as dropout.
-        Arms trained with one seed see identical batches, whatever their loss.
+        Of the batch order and of the model's own randomness, such as dropout: arms trained with one seed see identical
+        batches, whatever their loss.
     device : "auto" (CUDA where there is one), "cpu", "cuda" or a torch device
     progress : bool, show a progress bar (needs tqdm)
     drop_last : bool, leave out the last batch of an epoch where it is short
     first_epoch : int, the number of the first epoch, to continue an earlier run with the same order and schedule
-    optimizer : torch.optim.Optimizer
-        Any, LBFGS too; its state is kept. It must hold this model's parameters: to branch off a copy, use
-        ``copy.deepcopy((model, optimizer))``. Default: a new Adam.
+    optimizer : torch.optim.Optimizer of this model's parameters, LBFGS too; default: a new Adam
+        Its state is kept: to branch off a copy, use ``copy.deepcopy((model, optimizer))``.
     scheduler : torch learning-rate scheduler of ``optimizer``, optional
         Takes a step after every epoch; ReduceLROnPlateau sees the epoch's ``val_rmse``, or ``loss`` without ``val``.
     each_epoch : callable (row), called after every epoch; True ends the training
         ``row`` is the epoch's entry of each list that is returned, such as ``row["val_rmse"]``.
-    weight : Tensor (N,), optional
-        At least 0; each sample's loss is multiplied by its weight over their mean. Needs a :class:`lai.LaiLoss` as
-        criterion, or none.
+    weight : Tensor (N,), at least 0, optional, for a :class:`lai.LaiLoss` as criterion, or none
+        Each sample's loss is multiplied by its weight over their mean.
     allow_coupling : bool
-        Train although one sample's output depends on another's input. Off, such a model is refused wherever
-        the Lai loss would apply (:func:`lai.assert_independent_samples`).
+        Train although one sample's output depends on another's input (:func:`lai.assert_independent_samples`), which is
+        otherwise refused wherever the Lai loss would apply.
 
     Returns
     -------
@@ -112,6 +109,7 @@ def fit(
     for name, flag in (("progress", progress), ("allow_coupling", allow_coupling)):
         check_flag(name, flag)
     sizes = batch_sizes(len(y), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last)
+    schedule = LaiSchedule(0.0) if criterion is None else schedule or LaiSchedule(1.0)
     plain = _check_criterion(criterion, schedule, allow_coupling, weight is not None)
     where = resolve_device(device)
     model.to(where)
@@ -135,21 +133,20 @@ def fit(
             own_seed, order = batch_order(seed, epoch, len(y))
             _seed(own_seed, where)
             in_order = _rows((x, y, share), order.to(where))
-            plan = [range(0)] * len(sizes) if criterion is None else lai_points(schedule, epoch, sizes)
+            plan = lai_points(schedule, epoch, sizes)
             total = torch.zeros((), dtype=compute_dtype(y), device=where)
             for b, chosen in enumerate(plan):
                 batch = _rows(in_order, slice(b * batch_size, (b + 1) * batch_size))
                 total += _step(optimizer, partial(losses.of_batch, batch, chosen, (epoch, b))) * sizes[b]
-            history["epoch"].append(epoch)
-            history["loss"].append(float(total) / sum(sizes))
-            history["lai_share"].append(sum(map(len, plan)) / sum(sizes))
+            row = {"epoch": epoch, "loss": float(total) / sum(sizes), "lai_share": sum(map(len, plan)) / sum(sizes)}
             if held_out is not None:
-                history["val_rmse"].append(rmse(losses.sloped.model, *held_out))
+                row["val_rmse"] = rmse(losses.sloped.model, *held_out)
+            for name, value in row.items():
+                history[name].append(value)
             if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                scheduler.step(history["loss" if held_out is None else "val_rmse"][-1])
+                scheduler.step(row.get("val_rmse", row["loss"]))
             elif scheduler is not None:
                 scheduler.step()
-            row = {name: values[-1] for name, values in history.items()}
             done = each_epoch is not None and each_epoch(row) is True
             model.train()  # whatever was called may have evaluated
             if done:
@@ -207,10 +204,8 @@ def _with_bar(epochs: range, progress: bool) -> Iterable[int]:
     return tqdm(epochs, unit="epoch")
 
 
-def lai_points(schedule: LaiSchedule | None, epoch: int, sizes: list[int]) -> list[range | Tensor]:
+def lai_points(schedule: LaiSchedule, epoch: int, sizes: list[int]) -> list[range | Tensor]:
     """The Lai points of each batch: all of them (a range), none, or some (indices)."""
-    if schedule is None:
-        return [range(n) for n in sizes]
     if schedule.sampling == "points":
         return list(schedule.points(epoch, sizes))
     return [range(n if lai else 0) for n, lai in zip(sizes, schedule.batches(epoch, len(sizes)), strict=True)]
@@ -272,14 +267,11 @@ class _Losses:
         if not torch.isfinite(loss):
             lam = getattr(self.criterion, "lam", None)
             lam = lam.tolist() if isinstance(lam, Tensor) else lam
-            slopes = (
-                f"a plain batch, λ = {lam} elsewhere" if k is None else f"λ = {lam}, largest |k| = {k.abs().max():.3g}"
-            )
-            raise FloatingPointError(
-                f"the loss became {loss.item()} at epoch {at[0]}, batch {at[1]} "
-                f"({'plain MSE' if self.criterion is None else slopes}); the weights are as before that batch. "
-                "Try a smaller lr, a λ nearer to 1, or scaled inputs."
-            )
+            what = "plain MSE" if self.criterion is None else f"a plain batch, λ = {lam} elsewhere"
+            if k is not None:
+                what = f"λ = {lam}, largest |k| = {k.abs().max():.3g}"
+            where = f"at epoch {at[0]}, batch {at[1]} ({what}); the weights are as before that batch"
+            raise FloatingPointError(f"the loss became {loss.item()} {where}; {CALMER}")
         return loss
 
     def rehearse(self, train: Any, val: tuple[Inputs, Tensor] | None, n: int) -> None:
@@ -306,16 +298,12 @@ class _Losses:
                         with explained():
                             loss.backward()
                     if all(p.grad is None for p in parameters):
-                        raise ValueError(
-                            "model: no parameter receives a gradient from the loss, so nothing would be trained; "
-                            "look for detach() or no_grad in its forward"
-                        )
+                        what = "look for detach() or no_grad in its forward"
+                        raise ValueError(f"model: no parameter receives a gradient from the loss; {what}")
         except ValueError as error:
             if "more than 1 value per channel" not in str(error):
                 raise
-            raise ValueError(
-                f"batch_size leaves a batch of {n} sample, which BatchNorm cannot normalise; use drop_last=True or another size"
-            ) from error
+            raise ValueError(f"batch_size leaves a batch of {n} sample, {TOO_SHORT}") from error
         finally:
             for p, before in zip(parameters, gradients, strict=True):
                 p.grad = before
@@ -349,16 +337,9 @@ def check_shapes(model: Callable[..., Tensor], train: Any, val: Any, n: int) -> 
 
 def _shares(weight: Tensor, y: Tensor) -> Tensor:
     """The weights over their mean."""
-    check_kind("weight", weight, Tensor, "a tensor of real numbers")
-    check_weight(weight := weight.cpu(), y.shape[:1])
+    weight = weight.cpu() if isinstance(weight, Tensor) else weight
+    check_weight(weight, y.shape[:1])
     return (weight / wide(weight).mean()).to(y)
-
-
-def check_positive(name: str, value: float) -> float:
-    """``value`` if it is a finite number greater than 0, else ``ValueError``."""
-    if not is_number(value, 0):
-        raise ValueError(f"{name} = {value!r}: must be finite and greater than 0")
-    return value
 
 
 def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) -> tuple[Any, Tensor]:
@@ -370,9 +351,7 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
     parts = [*arguments(x).values()] if several else [x]
     if not parts or not all(isinstance(t, Tensor) for t in (*parts, y)):
         kinds = ", ".join(type(t).__name__ for t in parts)
-        raise TypeError(
-            f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}; torch.as_tensor makes them of arrays"
-        )
+        raise TypeError(f"{name} must be a pair of tensors, not {kinds} and {type(y).__name__}; use torch.as_tensor")
     shapes = ", ".join(str(tuple(t.shape)) for t in parts)
     if y.ndim == 0 or len(y) == 0 or any(t.ndim == 0 or len(t) != len(y) for t in parts):
         raise ValueError(f"{name}: x has shape {shapes} and y {tuple(y.shape)}: same N, at least 1, is needed")
@@ -382,30 +361,22 @@ def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) ->
     return each_tensor(lambda t: t.detach(), (x, y))
 
 
-def _check_criterion(
-    criterion: Criterion | None, schedule: LaiSchedule | None, allow_coupling: bool, weighted: bool
-) -> Error:
+def _check_criterion(criterion: Criterion | None, schedule: LaiSchedule, allow_coupling: bool, weighted: bool) -> Error:
     """The plain error that goes with ``criterion``, or an error if it cannot be averaged over a batch."""
-    base: Any = getattr(criterion, "base", "mse")
-    if criterion is not None and (not callable(criterion) or isinstance(criterion, (type, nn.modules.loss._Loss))):
-        raise TypeError(
-            f"criterion = {criterion!r}: must take (output, target, slopes), as lai.LaiLoss does; leave it out for plain MSE"
-        )
-    if weighted and not (criterion is None or isinstance(criterion, LaiLoss)):
+    if criterion is None:
+        return pointwise_error("mse")[0]
+    if not callable(criterion) or isinstance(criterion, (type, nn.modules.loss._Loss)):
+        raise TypeError(f"criterion = {criterion!r}: must take (output, target, slopes) as LaiLoss does, or be None")
+    if weighted and not isinstance(criterion, LaiLoss):
         raise ValueError(f"weight: {type(criterion).__name__} takes none; use a lai.LaiLoss, or weigh inside")
     check_choice("criterion.reduction", getattr(criterion, "reduction", "mean"), ("mean",))
-    if criterion is not None and allow_coupling and schedule is not None and schedule.sampling == "points":
-        raise ValueError(
-            "schedule.sampling = 'points': the sampled points take a pass of their own, so with allow_coupling they "
-            "would be mixed among themselves; use sampling='batches'"
-        )
-    if criterion is not None and not hasattr(criterion, "base") and schedule is not None and schedule.alpha < 1:
-        warnings.warn(
-            "criterion has no base, so the batches without slopes minimise the mean squared error; set criterion.base to "
-            "the error that it weighs, such as 'mae'",
-            stacklevel=3,
-        )
-    return pointwise_error(base)[0]
+    if allow_coupling and schedule.sampling == "points":
+        what = "with allow_coupling the points, which take a pass of their own, would mix among themselves"
+        raise ValueError(f"schedule.sampling = 'points': {what}; use 'batches'")
+    if not hasattr(criterion, "base") and schedule.alpha < 1:
+        what = "set criterion.base to the error that it weighs, such as 'mae'"
+        warnings.warn(f"criterion has no base: plain batches minimise the mean squared error; {what}", stacklevel=3)
+    return pointwise_error(getattr(criterion, "base", "mse"))[0]
 
 
 def _optimizer(
@@ -415,25 +386,17 @@ def _optimizer(
     trained = [p for p in model.parameters() if p.requires_grad]
     if not trained:
         raise ValueError("model has no parameter that requires a gradient, so nothing would be trained; unfreeze some")
-    check_kind(
-        "optimizer", optimizer, torch.optim.Optimizer | None, "a torch.optim.Optimizer of the model's parameters"
-    )
-    if lr is not None:
+    check_kind("optimizer", optimizer, torch.optim.Optimizer | None, "a torch.optim.Optimizer of the model's weights")
+    if lr is not None or optimizer is None:
         check_positive("lr", lr)
-    elif optimizer is None:
-        raise ValueError("lr = None: without an optimizer a step size is needed")
     if optimizer is None:
         optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)  # type: ignore[arg-type]
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not all(id(p) in held for p in trained):
-        raise ValueError(
-            "optimizer does not hold this model's parameters, so nothing would be trained; "
-            "copy both in one call: copy.deepcopy((model, optimizer))"
-        )
+        what = "copy both in one call: copy.deepcopy((model, optimizer))"
+        raise ValueError(f"optimizer does not hold this model's parameters, so nothing would be trained; {what}")
     if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
-        raise ValueError(
-            "scheduler is not one of optimizer, so it would change nothing; give the optimizer it was made of"
-        )
+        raise ValueError("scheduler is not one of optimizer: give as optimizer the one that it was made of")
     for group in optimizer.param_groups:
         group["lr"] = group["lr"] if lr is None else lr
     return optimizer
