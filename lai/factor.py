@@ -309,13 +309,17 @@ def _times_slope(g: Tensor, k: Tensor, bound: Tensor, power: int) -> Tensor:
     Signs choose between the two: a comparison and ``torch.where`` take as long as forty products on a CPU.
     """
     k = k.clamp(-torch.finfo(k.dtype).max, torch.finfo(k.dtype).max)
+    a = k.abs()
     with torch.no_grad():
-        steep = (k.abs() - bound).sgn_().mul_(0.5).add_(0.5)  # 1, 0, or ½ at a tie
-    inverse = torch.sgn(k) / torch.maximum(k.abs(), bound)  # 1/k where it is wanted, and never 1/0
-    way = torch.lerp(-k, inverse, steep)
-    del inverse, steep  # a batch of slopes each
-    cos = torch.hypot(k, k.new_ones(())).reciprocal()
-    return g * cos * way * cos * power
+        flat = (bound - a).sgn_().mul_(0.5).add_(0.5)  # 1, 0, or ½ at a tie
+    if torch.is_grad_enabled():
+        way = torch.lerp(torch.sgn(k) / torch.maximum(a, bound), -k, flat)  # 1/k where it is wanted, and never 1/0
+        cos = torch.hypot(k, k.new_ones(())).reciprocal()
+        return g * cos * way * cos * power
+    # The same in place, as a fresh tensor for each operation takes as long as the operation.
+    way = torch.maximum(a, bound).reciprocal_().mul_(torch.sgn(k)).lerp_(-k, flat)
+    cos = torch.hypot(k, k.new_ones(())).reciprocal_()
+    return (g * cos).mul_(way).mul_(cos).mul_(power)
 
 
 def _times_slope_by_bound(g: Tensor, k: Tensor, bound: Tensor, power: int) -> Tensor:

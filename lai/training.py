@@ -137,7 +137,8 @@ def fit(
             total = torch.zeros((), dtype=compute_dtype(y), device=where)
             for b, chosen in enumerate(plan):
                 batch = _rows(in_order, slice(b * batch_size, (b + 1) * batch_size))
-                total += _step(optimizer, partial(losses.of_batch, batch, chosen, (epoch, b))) * sizes[b]
+                loss = _step(optimizer, partial(losses.of_batch, batch, chosen, (epoch, b)), slopes=len(chosen) > 0)
+                total += loss * sizes[b]
             row = {"epoch": epoch, "loss": float(total) / sum(sizes), "lai_share": sum(map(len, plan)) / sum(sizes)}
             if held_out is not None:
                 row["val_rmse"] = rmse(losses.sloped.model, *held_out)
@@ -215,14 +216,16 @@ def _rows(x: Any, rows: Any) -> Any:
     return each_tensor(lambda t: t[rows], x)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor]) -> Tensor:
+def _step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor], *, slopes: bool) -> Tensor:
     """One step of any optimiser; returns the loss before it."""
     losses = []
+    # Slopes need data that require a gradient, which is not wanted itself: with many features a sixth of the products.
+    wanted = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad] if slopes else None
 
     def closure() -> Tensor:
         loss = loss_of()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward(inputs=wanted)
         losses.append(loss.detach())
         return loss
 

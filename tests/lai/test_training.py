@@ -32,6 +32,25 @@ def weights(m: nn.Module) -> Tensor:
     return torch.cat([p.detach().flatten() for p in m.parameters()])
 
 
+def test_a_step_differentiates_by_the_data_once_for_the_slopes() -> None:
+    """The pass into the weights would do so again, as the data require a gradient, and nothing would use it."""
+    taken: list[Tensor] = []
+
+    def watch(_: nn.Module, inputs: tuple[Tensor]) -> None:
+        if inputs[0].requires_grad:
+            inputs[0].register_hook(taken.append)
+
+    x, y = wave(64)
+    counts = []
+    for epochs in (1, 2):
+        m = model()
+        m.register_forward_pre_hook(watch)
+        lai.fit(m, (x, y), criterion=lai.LaiLoss(0.1), epochs=epochs, **OPTIONS)
+        counts.append(len(taken))
+        taken.clear()
+    assert counts[1] - counts[0] == 2  # the steps of an epoch
+
+
 @pytest.mark.parametrize("sampling", ["batches", "points"])
 def test_equals_a_loop_written_out(sampling: str) -> None:
     x, y = wave()
