@@ -540,7 +540,7 @@ def inputs(folder: Path) -> str:
         f"With {run['inputs']:,.0f} inputs most of what remains goes into the factor, which is computed for every slope, {run['batch'] * run['inputs'] / 1e6:.1f} million in a batch: "
         f"when the same step was measured in stages, it added {factor - slopes:.2f} of {whole:.2f} (quartiles {low:.2f} to {high:.2f}, {rounds:.0f} rounds). Such large tensors are new in every step, and {own.loc[list(STAGES)[-1], 'system']:.2f} of the {whole:.2f} is the operating system's time, which hands out their memory.\n\n"
         f"The sixth product of the first layer is of no use: `backward` computes a gradient with respect to the data, since the slopes need data that require a gradient. "
-        f"`loss.backward(inputs=list(model.parameters()))` leaves it out. Products then predict {lai / plain:.2f}, and {less['ratio']:.2f} was measured in place of {whole:.2f}."
+        f"`loss.backward(inputs=list(model.parameters()))` leaves it out, as {{func}}`lai.fit` does. Products then predict {lai / plain:.2f}, and {less['ratio']:.2f} was measured in place of {whole:.2f}."
     )
 
 
