@@ -2,7 +2,7 @@
 
 - A corner cell of a table that pandas made is a header of nothing, so it becomes an ordinary cell.
 - The theme writes the title once more, for print; it keeps its look there and is no heading.
-- The sidebar is a landmark; buttons and what folds away are called by the words that are seen.
+- The sidebar is a landmark, in which a chapter's fold of pages is named after it; buttons and what folds away are called by the words that are seen.
 - The lines of a long signature are no list of definitions without terms, and references are items of their list.
 """
 
@@ -25,6 +25,10 @@ MENDED = (
     (re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"'), r"\1"),
     (re.compile(r'(<i class="theme-switch[^>]*?) title="[^"]*"'), r"\1"),
     (re.compile(r'role="doc-biblioentry"'), 'role="listitem"'),
+    (
+        re.compile(r'(<li class="[^"]*\bhas-children\b[^"]*"><a [^>]*>)([^<"]+)(</a><details[^>]*><summary)>'),
+        r'\1\2\3 aria-label="Pages of: \2">',
+    ),
 )
 SIGNATURE = re.compile(r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>")
 
