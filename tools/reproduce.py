@@ -366,11 +366,11 @@ def end_with(parent: int) -> None:
     """A worker ends with the process that it works for, even if that was killed, and does not wait for more to do."""
 
     def wait() -> None:
-        while os.getppid() == parent:
+        while os.getppid() == parent:  # not so from the start where it was killed before the worker began
             time.sleep(0.5)
         os._exit(1)
 
-    if os.getppid() == parent:
+    if os.getpid() != parent:
         threading.Thread(target=wait, daemon=True).start()
 
 

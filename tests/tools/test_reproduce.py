@@ -446,6 +446,13 @@ def moments() -> random.Random:
     return random.Random(seed)
 
 
+def test_a_worker_that_begins_when_its_parent_was_killed_ends() -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as parent:
+        parent.wait()
+    late = f"import time; from tools.reproduce import end_with; end_with({parent.pid}); time.sleep(300)"
+    assert subprocess.run([sys.executable, "-c", late], cwd=ROOT, env=ENVIRONMENT, timeout=200).returncode == 1
+
+
 @pytest.mark.long
 def test_killed_at_twenty_random_moments(forked: Forked, tmp_path: Path, moments: random.Random) -> None:
     """Finished runs stay and are not redone, no table is half there, and the end is that of a call left alone."""
