@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .factor import check_lam, check_number, check_positive, wide
+from .factor import check_kind, check_lam, check_number, check_positive, wide
 from .gradient import feature_indices, value_and_input_gradient
 from .metrics import rmse
 from .schedule import LaiSchedule
@@ -128,6 +128,7 @@ def choose_lam(
     (True, [None, 1.0, 0.1, 0.01])
     """
     models = [models] if isinstance(models, nn.Module) else list(models)
+    check_kind("lams", lams, Iterable, "a sequence of numbers to try, such as [1.0, 0.1, 0.01]")
     shape = check_data("train", train)[0].shape[1:]
     d = shape.numel()
     x = wide(check_data("val", val)[0]).reshape(len(val[0]), -1)
@@ -139,7 +140,10 @@ def choose_lam(
         check_positive("max_slope", max_slope)
     weight = torch.zeros(d, dtype=torch.float64)
     weight[slice(None) if features is None else feature_indices(features, d)] = 1.0
-    grid = [float(check_lam(lam, name=f"lams[{i}]")) for i, lam in enumerate(lams)]
+    for i, lam in enumerate(lams):
+        if isinstance(check_lam(lam, name=f"lams[{i}]"), Tensor) and torch.as_tensor(lam).numel() != 1:
+            raise ValueError(f"lams[{i}] = {lam!r}: must be one number, which the chosen features share")
+    grid = [float(check_lam(lam)) for lam in lams]
     if not grid:
         raise ValueError("lams is empty: give at least one λ to try")
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "schedule": schedule, **options}

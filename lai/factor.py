@@ -231,11 +231,16 @@ def check_broadcast(lam: Tensor, shape: torch.Size | tuple[int, ...], what: str,
         raise ValueError(f"{name} has shape {tuple(lam.shape)}: it must broadcast to {what}, {tuple(shape)}")
 
 
-def check_range(lam: float | Tensor, dtype: torch.dtype, *, squared: bool = False) -> None:
+def check_range(
+    lam: float | Tensor, dtype: torch.dtype, *, squared: bool = False, narrow: torch.dtype | None = None
+) -> None:
     """Raise ``ValueError`` where λ, and with it the factor's largest value max(λ, 1/λ), leaves ``dtype``.
 
-    ``squared`` where a norm sums the squares of as many as 10⁸ of them.
+    ``squared`` where a norm sums the squares of as many as 10⁸ of them; ``narrow`` is the precision of the slopes, to which
+    the gradient returns.
     """
+    if narrow not in (None, dtype):
+        check_range(lam, narrow)
     if isinstance(lam, Tensor) and out_of_sight(lam):
         return
     least, most = (v.item() for v in lam.detach().aminmax()) if isinstance(lam, Tensor) else (lam, lam)

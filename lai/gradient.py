@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager, nullcontext
@@ -171,7 +172,7 @@ def value_and_input_gradient(
     It is :func:`input_gradient` of ``model(inputs)``, errors included, under ``no_grad`` and ``inference_mode`` too, and
     leaves ``inputs`` as it was. Inside ``torch.compile`` and the transforms of ``torch.func`` it is part of the program;
     there, an output that does not depend on the input has slopes of zero, whatever ``allow_unused`` says. There is a warning
-    if a Module whose slopes are to be trained on has no parameter to train. What cannot be differentiated twice is looked
+    if slopes are to be trained on, and the model, or the one that a function calls, has no parameter to train. What cannot be differentiated twice is looked
     for in a Module's first call in each mode.
 
     Parameters
@@ -230,13 +231,26 @@ _LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
 
 
 def _warn_of_frozen(model: Any, every: dict[Any, Any]) -> None:
-    weights = model.parameters() if isinstance(model, nn.Module) else iter(())
+    weights = _weights_of(model)
     first = next(weights, None)
     if first is None or first.requires_grad:  # the usual cases, as this is asked in every step
         return
     if not any(getattr(t, "requires_grad", False) for t in (*weights, *every.values())):
         what = "model has no parameter that requires a gradient, so its slopes train nothing"
         warnings.warn(f"{what}: unfreeze some, or say create_graph=False if you only look", stacklevel=3)
+
+
+def _weights_of(model: Any) -> Iterator[Tensor]:
+    """The parameters of a Module, and of those that a function or a method names."""
+    held = [model, getattr(model, "__self__", None)]
+    if inspect.isfunction(model):
+        names = inspect.getclosurevars(model)
+        held += [*names.nonlocals.values(), *names.globals.values()]
+    for one in held:
+        if isinstance(one, nn.Module):
+            yield from one.parameters()
+        elif isinstance(one, Tensor) and one.requires_grad:
+            yield one
 
 
 class WithSlopes(nn.Module):

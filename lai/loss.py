@@ -149,7 +149,7 @@ def lai_loss(
     options = _Options(base, factor, norm, l1_ratio, order, normalize, reduction).checked()
     lam = check_lam(lam)
     if all(isinstance(t, Tensor) for t in (input, grad)):
-        check_range(lam, compute_dtype(input, grad), squared=_squares(norm, grad))
+        check_range(lam, compute_dtype(input, grad), squared=_squares(norm, grad), narrow=grad.dtype)
     return _lai_loss(input, target, grad, lam, options, weight, mask)
 
 
@@ -309,21 +309,21 @@ class LaiLoss(nn.Module):
         options = self._options()
         if not out_of_sight(self.lam) and isinstance(input, Tensor) and isinstance(grad, Tensor):
             options.checked()  # they may have been set since
-            self._check_lam_once(compute_dtype(input, grad), _squares(options.norm, grad))
+            self._check_lam_once(compute_dtype(input, grad), grad.dtype, _squares(options.norm, grad))
         return _lai_loss(input, target, grad, self.lam, options, weight, mask)
 
     def _options(self) -> _Options:
         return _Options(*(getattr(self, name) for name in _Options._fields))
 
-    def _check_lam_once(self, dtype: torch.dtype, squared: bool) -> None:
+    def _check_lam_once(self, dtype: torch.dtype, narrow: torch.dtype, squared: bool) -> None:
         if self.lam.is_cpu:
             state: Any = self.lam.tolist()  # what was written into .data has no new version
         else:  # whose values would be waited for
             state = None if self.lam.is_inference() else self.lam._version
-        now = self.lam, state, dtype, squared
+        now = self.lam, state, dtype, narrow, squared
         if self._checked[0] is not self.lam or self._checked[1:] != now[1:]:
             check_lam(self.lam)
-            check_range(self.lam, dtype, squared=squared)
+            check_range(self.lam, dtype, squared=squared, narrow=narrow)
             self._checked = now
 
     def extra_repr(self) -> str:
@@ -427,5 +427,5 @@ def directional_losses(
     _Options(base, factor).checked()
     lam = check_lam(lam)
     e, factors, _ = _errors_and_factors(input, target, grad, lam, base, factor)
-    check_range(lam, factors.dtype)
+    check_range(lam, factors.dtype, narrow=grad.dtype)
     return e[..., None] * factors if e.shape[1:] != (1,) else e * factors[:, 0]

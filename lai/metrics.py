@@ -8,8 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from .factor import wide
-from .gradient import Inputs, arguments, call
+from .factor import check_kind, wide
+from .gradient import Inputs, WithSlopes, arguments, call
 from .schedule import check_count
 
 
@@ -89,6 +89,7 @@ def sensitivity(
     """
     if relative_noise is not None and noise is not None:
         raise ValueError(f"relative_noise = {relative_noise} and noise = {noise}: give one of them, not both")
+    check_kind("x", x, Tensor, "a tensor (N, d)")
     if x.ndim != 2:
         raise ValueError(f"x has shape {tuple(x.shape)}: it must be (N, d)")
     name, value = ("noise", noise) if noise is not None else ("relative_noise", relative_noise)
@@ -112,6 +113,9 @@ def sensitivity(
 def _outputs(model: Callable[..., Tensor], x: Inputs) -> Tensor:
     """What the model returns, in float64."""
     every = arguments(x)
+    check_kind("x", x, Tensor | tuple | list | dict, "a tensor, or a tuple or dict of what the model takes")
+    if isinstance(model, WithSlopes):
+        model = model.model
     if any(isinstance(t, Tensor) and t.shape[:1] == (0,) for t in every.values()):
         shapes = ", ".join(str(tuple(t.shape)) for t in every.values() if isinstance(t, Tensor))
         raise ValueError(f"x has shape {shapes}: at least one row is needed")

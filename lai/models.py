@@ -108,6 +108,7 @@ class MLP(nn.Sequential):
         check_choice("activation", activation, tuple(ACTIVATIONS))
         if norm is not None:
             check_choice("norm", norm, ("layer", "batch"))
+        check_kind("standardize", standardize, Tensor | None, "a tensor; torch.as_tensor makes one")
         if standardize is not None and standardize.shape[1:] != (n_features,):
             raise ValueError(f"standardize has shape {tuple(standardize.shape)}: it must be (N, {n_features})")
         layers: list[nn.Module] = [] if standardize is None else [Standardize.from_data(standardize)]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .batchnorm import SLOPES, FixedStatistics, HandedOut, Moments, Slope
 from .factor import check_broadcast, check_choice, check_kind, check_lam, check_positive, compute_dtype
-from .gradient import assert_independent_samples, value_and_input_gradient
+from .gradient import WithSlopes, assert_independent_samples, value_and_input_gradient
 from .loss import lai_loss, plain_loss
 from .metrics import rmse
 from .obstacles import CALMER, TOO_SHORT, explained
@@ -237,6 +237,7 @@ class Sweep:
 
     def _takers(self, lams: Sequence[Any], x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """λ of the networks that take the Lai loss, a row each; which these are, and which the others."""
+        check_kind("lams", lams, Sequence | Tensor, "a sequence with a number, a list or None for each network")
         if len(lams) != len(self):
             raise ValueError(f"lams has {len(lams)} entries: a sweep of {len(self)} networks needs one for each")
         exact = torch.float64 if self.device.type != "mps" else torch.float32
@@ -368,10 +369,13 @@ def _settings(model: nn.Module) -> list[Any]:
 
 
 def _check_models(models: Sequence[nn.Module]) -> None:
+    check_kind("models", models, Sequence, "a sequence of Modules of one architecture")
     if not models:
-        raise ValueError("models: give at least one")
+        raise ValueError("models is empty: give at least one")
     for i, model in enumerate(models):
         check_kind(f"models[{i}]", model, nn.Module, "a Module")
+        if isinstance(model, WithSlopes):
+            raise TypeError(f"models[{i}] is a lai.WithSlopes: give the model that it wraps, .model")
     if len({str((model, _settings(model))) for model in models}) > 1:
         raise ValueError("models differ in architecture, dtype or which weights are trained: a sweep is of one")
     if not any(p.requires_grad for p in models[0].parameters()):

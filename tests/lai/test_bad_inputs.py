@@ -75,7 +75,7 @@ CALLS: dict[str, Callable[..., Any]] = {
     "value_and_input_gradient": lambda **o: lai.value_and_input_gradient(model(), X, **o),
     "WithSlopes": lambda **o: lai.WithSlopes(**({"model": model()} | o))(X),
     "curvature_penalty": curvature,
-    "Sweep": lambda **o: lai.Sweep([model()], **({"lr": 0.01, "device": "cpu"} | o)),
+    "Sweep": lambda **o: lai.Sweep(**({"models": [model()], "lr": 0.01, "device": "cpu"} | o)),
     "Sweep.fit": sweep,
     "fit": fit,
     "choose_lam": choose,
@@ -157,6 +157,8 @@ BAD: dict[tuple[str, str], tuple] = {
     ("Sweep", "lr"): NO_RATE,
     ("Sweep", "compile"): ("no", "yes", None, 2, 1, 0),
     ("Sweep", "device"): ("moon", 1.5),
+    ("Sweep", "models"): (3, [], ["a network"], None),
+    ("Sweep.fit", "lams"): (0.1, None, [0.1], [0.1, 0.0]),
     ("Sweep.fit", "epochs"): NO_COUNT,
     ("Sweep.fit", "batch_size"): NO_SIZE,
     ("Sweep.fit", "seed"): NO_COUNT,
@@ -177,9 +179,12 @@ BAD: dict[tuple[str, str], tuple] = {
     ("choose_lam", "max_error"): (-1, -2.0, math.nan, math.inf, True),
     ("choose_lam", "max_slope"): NO_RATE,
     ("choose_lam", "features"): ([], [3], [-1], [0.5]),
-    ("choose_lam", "lams"): ([], [0.0], [-1.0], [math.nan]),
+    ("choose_lam", "lams"): ([], [0.0], [-1.0], [math.nan], [[0.1, 0.2, 0.3]], 0.1),
     ("choose_lam", "epochs"): NO_COUNT,
     ("choose_lam", "lr"): NO_RATE,
+    ("rmse", "x"): (3.0, "x", None),
+    ("sensitivity", "x"): (3.0, None),
+    ("MLP", "standardize"): (3.0, [[1.0, 2.0, 3.0]]),
     ("LaiRegressor", "lam"): (0.0, -1.0, math.nan, "best", [1.0], {0: 1.0}),
     ("LaiRegressor", "lam_units"): (*NO_CHOICE, None),
     ("LaiRegressor", "epochs"): NO_SIZE,
@@ -234,6 +239,21 @@ def test_refused_with_parameter_and_value(call: str, name: str, value: Any) -> N
     text = str(caught.value)
     assert name.rstrip("s") in text and "\n" not in text, text
     assert any(part in text for part in shown(value)), text
+
+
+def test_a_model_that_returns_slopes_too_is_measured_as_it_is_and_not_swept() -> None:
+    both = lai.WithSlopes(model())
+    assert lai.rmse(both, X, Y) == lai.rmse(both.model, X, Y)
+    with pytest.raises(TypeError, match=r"models\[0\] is a lai.WithSlopes"):
+        lai.Sweep([both], lr=0.01)
+
+
+@pytest.mark.parametrize("loss", [lai.LaiLoss(1e-8), lambda *to: lai.lai_loss(*to, lam=1e-8)])
+def test_lam_beyond_the_precision_of_the_slopes(loss: Callable[..., torch.Tensor]) -> None:
+    """The loss is computed in float32, but its gradient returns to slopes of float16, where it would be infinite."""
+    with pytest.raises(ValueError, match=r"lam = 1e-08: must be between .* as torch.float16 holds no more"):
+        loss(Y.half(), Y.half(), K.half())
+    loss(Y.half(), Y.half(), K.float())  # as autocast leaves slopes
 
 
 @pytest.mark.usefixtures("untraced")

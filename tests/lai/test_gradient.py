@@ -318,6 +318,17 @@ def test_a_frozen_model_is_warned_of_once_where_it_would_be_trained_on() -> None
             lai.value_and_input_gradient(net().requires_grad_(False), x)
 
 
+def test_a_frozen_model_is_warned_of_in_functions_and_methods() -> None:
+    x, frozen = points(), net().requires_grad_(False)
+    for function in (lambda x: frozen(x).sin(), frozen.forward):
+        with pytest.warns(UserWarning, match="no parameter that requires a gradient"):
+            lai.value_and_input_gradient(function, x)
+    trained = torch.ones(len(x), requires_grad=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lai.value_and_input_gradient(lambda x: frozen(x).flatten() * trained, x)
+
+
 def test_a_model_that_is_frozen_later_is_warned_of() -> None:
     model, x = net(), points()
     lai.value_and_input_gradient(model, x)

@@ -336,7 +336,7 @@ def tied() -> nn.Module:
 @pytest.mark.parametrize(
     ("models", "message"),
     [
-        ([], "models: give at least one"),
+        ([], "models is empty"),
         ([lai.MLP(2, (4,)), lai.MLP(2, (5,))], "models differ in architecture"),
         ([nn.Sequential(nn.Linear(2, 1), nn.Dropout(0.1))], "models: 1 is dropout"),
         ([nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3, momentum=None))], "models: 1 is BatchNorm without"),
