@@ -247,7 +247,7 @@ def advice(folder: Path) -> str:
     pairs = in_pairs(saved(folder))
     said = tally(pairs.loc[(pairs["measure"] == "error at 60 %") & pairs["pair"].isin(_standard()), "word"])
     return (
-        "To make a model flatter, begin with the plain slope penalty or with noise on the inputs. In networks that both have flattened to 60 % of the slope of an MSE model, in standardised units, Lai loss has "
+        "To make a model flatter, begin with the plain slope penalty or with noise on the inputs. At 60 % of the slope of an MSE model, in standardised units, Lai loss has "
         f"a larger error than the penalty in {said['worse']} of {said['compared']} comparisons, and a smaller one in {said['better'] or 'none'}."
     )
 
@@ -284,10 +284,10 @@ def answer(folder: Path) -> str:
         f"On {n_tasks} tasks, with the best of {n_trials} strengths chosen on validation rows, Lai loss in every batch has a smaller error than MSE on {lai['better']} and a larger one on {lai['worse']}. On the others no difference is shown.\n\n"
         f"- At 60 % of MSE's slope, in the same units and in the same share of batches, Lai loss has a larger error than the plain slope penalty in {all_60['worse']} of {all_60['compared']} comparisons "
         f"({standard['worse']} of {standard['compared']} in standardised units) and a smaller one in {all_60['better'] or 'none'}.\n"
-        f"- Where both may have a validation error of at most 1 % above MSE's, it is flatter than the penalty in {slopes['better']} of {slopes['compared']} comparisons and steeper in {slopes['worse']}.\n"
+        f"- Where each may have a validation error of at most 1 % above MSE's, Lai loss gives a flatter model than the penalty in {slopes['better']} of {slopes['compared']} comparisons and a steeper one in {slopes['worse']}.\n"
         f"- At 60 % of MSE's slope, training with noise on the inputs, which needs no derivative, has less error than Lai loss on {noise['worse']} of {noise['compared']} tasks and more on {noise['better'] or 'none'}. "
         f"Noise has less error than the penalty on {number_of(penalty['worse'], 'task')} and more on {penalty['better']}.\n\n"
-        f"All intervals are paired by seed and corrected for the number of comparisons: {looked}."
+        f"The intervals behind these counts are paired by seed and corrected for the number of comparisons: {looked}."
     )
 
 
@@ -470,7 +470,7 @@ def where(folder: Path) -> str:
         "width, activation",
         "MSE step, µs",
         "products alone",
-        "activations and calls of the slopes",
+        "activations and calls for the slopes",
         *list(STAGES)[1:],
         "**Lai step**",
         "quartiles",
@@ -494,31 +494,31 @@ def aims(folder: Path) -> str:
         names = own.loc[own["way"] == list(STAGES)[-1], "activation"]
         told = ", ".join(f"{ratio:.2f} with {NAMES[name]}" for name, ratio in zip(names, whole, strict=True))
         lines.append(
-            f"**Time with {width} units: {told}; the aim is {BARS[f'width {width}']}.** "
-            f"Products alone predict {predicted:.2f}. Activations and calls of the slopes add {_between(slopes - predicted)}. "
-            f"The factor adds {_between(factor - slopes)}, of which its formula with k² is {_between(formula - slopes)}. The checks add {_between(whole - factor)}."
+            f"**Time with {width} units, relative to an MSE step: {told}; the aim is {BARS[f'width {width}']}.** "
+            f"Products alone predict {predicted:.2f}. Activations and calls for the slopes change this by {_between(slopes - predicted)}. "
+            f"The factor adds {_between(factor - slopes)}, of which the formula with k² accounts for {_between(formula - slopes)}. The checks add {_between(whole - factor)}."
         )
     alone = table[table["part"] == "loss alone"].set_index("measure")
     time, passes = alone.loc["time"], alone.loc["passes"]
     lines.append(
-        f"**Time of the loss alone: {time['ratio']:.2f} of its formula with k²; the aim is {BARS['loss alone']}.** These are forward and backward on slopes ({time['batch']:.0f}, {time['inputs']:.0f}), "
+        f"**Time of the loss alone: {time['ratio']:.2f} times that of its formula with k²; the aim is {BARS['loss alone']}.** Both were timed forward and backward on slopes of shape ({time['batch']:.0f}, {time['inputs']:.0f}), "
         f"with quartiles {time['low']:.2f} to {time['high']:.2f} in {time['rounds']:.0f} rounds. "
         f"The loss goes over the slopes {passes['ratio'] * passes['base']:.0f} times, the formula {passes['base']:.0f} times, which is {passes['ratio']:.2f} times as often."
     )
     kept = ", ".join(f"{many / few:.1f} with {NAMES[name]}" for name, (few, many) in reversed(KEPT.items()))
     lines.append(
-        f"**Memory for the backward passes: {kept}; the aim is {BARS['memory']}.** It goes into the tensors that each layer keeps."
+        f"**Memory for the backward passes, relative to an MSE step: {kept}; the aim is {BARS['memory']}.** It goes into the tensors that each layer keeps."
     )
     return "\n".join(f"- {line}" for line in lines)
 
 
 def _signed(part: float) -> str:
-    return f"{part:+.2f}".replace("-", "−")
+    return f"{round(part, 2) + 0.0:+.2f}".replace("-", "−")
 
 
 def _between(parts: np.ndarray) -> str:
     """The least and the largest, once if they are printed alike."""
-    ends = dict.fromkeys(f"{end:.2f}".replace("-", "−") for end in (parts.min(), parts.max()))
+    ends = dict.fromkeys(f"{round(end, 2) + 0.0:.2f}".replace("-", "−") for end in (parts.min(), parts.max()))
     return " to ".join(ends)
 
 
@@ -535,11 +535,11 @@ def inputs(folder: Path) -> str:
     less, (low, high, rounds) = own.loc[WEIGHTS_ONLY], own.loc[list(STAGES)[-1], ["low", "high", "rounds"]]
     plain, lai = products_by_widths(widths, data=False)
     return (
-        f"**Products alone predict {few['predicted'].min():.2f} to {few['predicted'].max():.2f} with 8 inputs, and {run['predicted']:.2f} with {run['inputs']:,.0f}**, where "
-        f"{first:.0%} of them are in the first layer. Measured are {few['ratio'].min():.2f} to {few['ratio'].max():.2f}, and {run['ratio']:.2f}.\n\n"
-        f"With {run['inputs']:,.0f} inputs most of what remains goes into the factor, which is computed for every slope, {run['batch'] * run['inputs'] / 1e6:.1f} million in a batch: "
-        f"when the same step was measured in stages, it added {factor - slopes:.2f} of {whole:.2f} (quartiles {low:.2f} to {high:.2f}, {rounds:.0f} rounds). Such large tensors are new in every step, and {own.loc[list(STAGES)[-1], 'system']:.2f} of the {whole:.2f} is the operating system's time, which hands out their memory.\n\n"
-        f"The sixth product of the first layer is of no use: `backward` computes a gradient with respect to the data, since the slopes need data that require a gradient. "
+        f"**Matrix products alone predict ratios of {few['predicted'].min():.2f} to {few['predicted'].max():.2f} with 8 inputs, and {run['predicted']:.2f} with {run['inputs']:,.0f}**, where "
+        f"{first:.0%} of them are in the first layer. The measured ratios are {few['ratio'].min():.2f} to {few['ratio'].max():.2f}, and {run['ratio']:.2f}.\n\n"
+        f"With {run['inputs']:,.0f} inputs most of the difference goes into the factor, which is computed for each of the {run['batch'] * run['inputs'] / 1e6:.1f} million slopes in a batch. "
+        f"When the same step was measured in stages, the factor added {factor - slopes:.2f} of {whole:.2f} (quartiles {low:.2f} to {high:.2f}, {rounds:.0f} rounds). Such large tensors get new memory in every step, and {own.loc[list(STAGES)[-1], 'system']:.2f} of the {whole:.2f} is the time of the operating system, which hands it out.\n\n"
+        f"The sixth product of the first layer is not needed. `backward` computes a gradient with respect to the data, because the slopes can only be taken if the data require a gradient. "
         f"`loss.backward(inputs=list(model.parameters()))` leaves it out, as {{func}}`lai.fit` does. Products then predict {lai / plain:.2f}, and {less['ratio']:.2f} was measured in place of {whole:.2f}."
     )
 
@@ -587,8 +587,8 @@ def memory(folder: Path) -> str:
     shallow, deep = table.iloc[0], table.iloc[-1]
     ratios = [f"{many / few:.0f} with {NAMES[name]}" for name, (few, many) in KEPT.items()]
     return (
-        f"So the ratio of what is kept is the same at every depth: {', '.join(ratios)}. A process holds other things too, "
-        f"and their share falls with depth. With SiLU its ratio is therefore {shallow['ratio']:.1f} with {shallow['depth']:.0f} layers and {deep['ratio']:.1f} with {deep['depth']:.0f}, and approaches {KEPT['silu'][1] / KEPT['silu'][0]:.0f}."
+        f"So the ratio of what the two steps keep is the same at every depth: {', '.join(ratios)}. A process holds other things too, "
+        f"and their share falls with depth. With SiLU the ratio of whole processes is therefore {shallow['ratio']:.1f} with {shallow['depth']:.0f} layers and {deep['ratio']:.1f} with {deep['depth']:.0f}, and approaches {KEPT['silu'][1] / KEPT['silu'][0]:.0f}."
     )
 
 
