@@ -25,7 +25,7 @@ def test_the_code_runs_and_keeps_its_budget() -> None:
     whole, loop = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     exec(compile(whole, "README.md", "exec"), names)
     choice, train, val, settings = (names[name] for name in ("choice", "train", "val", "settings"))
-    plain = lai.MLP(3, standardize=train[0], seed=0)
+    plain = lai.MLP(3, seed=0)
     lai.fit(plain, train, **settings)
     slope, of_mse = (
         sum(lai.value_and_input_gradient(m, val[0], create_graph=False)[1].abs().mean(0) * val[0].std(0))
