@@ -492,7 +492,7 @@ def aims(folder: Path) -> str:
         predicted = _predicted(own.iloc[0])
         slopes, formula, factor, whole = (own.loc[own["way"] == way, "ratio"].to_numpy(float) for way in STAGES)
         names = own.loc[own["way"] == list(STAGES)[-1], "activation"]
-        ratios = dict(zip((NAMES[name] for name in names), whole, strict=True))
+        ratios = dict(zip((NAMES[name] for name in names), whole.tolist(), strict=True))
         lines.append(
             f"**Time with {width} units, relative to an MSE step: {_against(ratios, BARS[f'width {width}'])}.** "
             f"Products alone predict {predicted:.2f}. Activations and calls for the slopes change this by {_between(slopes - predicted)}. "
@@ -520,7 +520,7 @@ def aims(folder: Path) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _against(ratios: dict[str, float], aim: float) -> str:
+def _against(ratios: dict[str, Any], aim: float) -> str:
     """Ratios by activation, or one of no name, and which of them meet an aim."""
     digits = max(2, len(f"{aim}") - 1)
     told = ", ".join(f"{ratio:.{digits}f}{' with ' * bool(name)}{name}" for name, ratio in ratios.items())
