@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import os
 import shutil
 import subprocess
 import sys
@@ -23,8 +24,9 @@ BROWSER = next(filter(None, map(shutil.which, pdf.BROWSERS)), None)
 
 @pytest.fixture(scope="session")
 def html() -> Path:
-    """The book as `make book` leaves it, on the data that this machine has: nbval has executed the notebooks, if it came first."""
-    done = subprocess.run([sys.executable, "-m", "tools.build"], cwd=ROOT, capture_output=True, text=True)
+    """The book as `make book` leaves it, on the surrogate: nbval has executed the notebooks on it, if it came first."""
+    command, environment = [sys.executable, "-m", "tools.build"], {**os.environ, "LAI_DATA": "none"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return Path(done.stdout.strip().splitlines()[-1]).parent
 
@@ -32,8 +34,10 @@ def html() -> Path:
 @pytest.fixture(scope="session")
 def executed(html: Path) -> dict[str, Any]:
     """The chapters that the pages are made of."""
-    book, around = build.Book(ROOT), build.surroundings(ROOT)
-    return {path.stem: notebook.read(build.cached(book, path, around)) for path in book.notebooks()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAI_DATA", "none")
+        book, around = build.Book(ROOT), build.surroundings(ROOT)
+        return {path.stem: notebook.read(build.cached(book, path, around)) for path in book.notebooks()}
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
