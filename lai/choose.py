@@ -140,10 +140,12 @@ def choose_lam(
         check_positive("max_slope", max_slope)
     weight = torch.zeros(d, dtype=torch.float64)
     weight[slice(None) if features is None else feature_indices(features, d)] = 1.0
-    for i, lam in enumerate(lams):
-        if isinstance(check_lam(lam, name=f"lams[{i}]"), Tensor) and torch.as_tensor(lam).numel() != 1:
-            raise ValueError(f"lams[{i}] = {lam!r}: must be one number, which the chosen features share")
-    grid = [float(check_lam(lam)) for lam in lams]
+    grid = []
+    for i, given in enumerate(lams):
+        one = check_lam(given, name=f"lams[{i}]")
+        if isinstance(one, Tensor) and one.numel() > 1:
+            raise ValueError(f"lams[{i}] = {given!r}: must be one number, which the chosen features share")
+        grid.append(float(one))
     if not grid:
         raise ValueError("lams is empty: give at least one λ to try")
     settings = {"epochs": epochs, "batch_size": batch_size, "seed": seed, "schedule": schedule, **options}

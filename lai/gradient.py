@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .factor import check_flag, check_kind, check_number, check_outputs, compute_dtype
-from .obstacles import explained, refuse_dead_ends, refuse_wrappers
+from .obstacles import explained, leaves, refuse_dead_ends, refuse_wrappers
 
 NO_GRADIENT = "inputs.requires_grad is False: call inputs.requires_grad_() first, or use value_and_input_gradient"
 
@@ -172,8 +172,8 @@ def value_and_input_gradient(
     It is :func:`input_gradient` of ``model(inputs)``, errors included, under ``no_grad`` and ``inference_mode`` too, and
     leaves ``inputs`` as it was. Inside ``torch.compile`` and the transforms of ``torch.func`` it is part of the program;
     there, an output that does not depend on the input has slopes of zero, whatever ``allow_unused`` says. There is a warning
-    if slopes are to be trained on, and the model, or the one that a function calls, has no parameter to train. What cannot be differentiated twice is looked
-    for in a Module's first call in each mode.
+    if slopes are to be trained on, and the model, or the one that a function calls, has no parameter to train. What cannot be
+    differentiated twice is looked for in a Module's first call in each mode.
 
     Parameters
     ----------
@@ -212,8 +212,6 @@ def value_and_input_gradient(
     else:
         seen = _LOOKED_THROUGH.setdefault(model, set()) if isinstance(model, nn.Module) else set()
         mode = getattr(model, "training", None)
-        if create_graph:
-            _warn_of_frozen(model, every)
         with torch.inference_mode(False), torch.enable_grad():
             every = {n: t.clone() if isinstance(t, Tensor) and t.is_inference() else t for n, t in every.items()}
             xs = tuple(every[place] for place in places)
@@ -223,6 +221,7 @@ def value_and_input_gradient(
             k = _slopes(output, xs, create_graph, features, scale, allow_unused, look=mode not in seen)
             if create_graph:
                 seen.add(mode)
+                _warn_of_frozen(model, every, output, xs)
     return (output, k) if create_graph else (output.detach(), k.detach())
 
 
@@ -230,12 +229,13 @@ _LOOKED_THROUGH: MutableMapping[nn.Module, set[Any]] = WeakKeyDictionary()
 """Models whose graph was searched for what cannot be trained on, in training or evaluation mode: a tenth of a step, so once."""
 
 
-def _warn_of_frozen(model: Any, every: dict[Any, Any]) -> None:
+def _warn_of_frozen(model: Any, every: dict[Any, Any], output: Tensor, xs: tuple[Tensor, ...]) -> None:
     weights = _weights_of(model)
     first = next(weights, None)
     if first is None or first.requires_grad:  # the usual cases, as this is asked in every step
         return
-    if not any(getattr(t, "requires_grad", False) for t in (*weights, *every.values())):
+    others = [leaf for leaf in leaves(output, xs) if all(leaf is not x for x in xs)]
+    if not any(getattr(t, "requires_grad", False) for t in (*weights, *every.values(), *others)):
         what = "model has no parameter that requires a gradient, so its slopes train nothing"
         warnings.warn(f"{what}: unfreeze some, or say create_graph=False if you only look", stacklevel=3)
 

@@ -64,6 +64,11 @@ def _nodes(tensors: Iterable[Tensor], until: tuple[Tensor, ...]) -> Iterator[Nod
             waiting += [following for following, _ in node.next_functions]
 
 
+def leaves(output: Tensor, until: tuple[Tensor, ...]) -> Iterator[Tensor]:
+    """The tensors that receive a gradient from ``output``."""
+    return (node.variable for node in _nodes([output], until) if hasattr(node, "variable"))
+
+
 def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...] = (), ones: Tensor | None = None) -> None:
     """Raise where the slopes' second derivative would fail in the loss's backward, or would silently be left out.
 

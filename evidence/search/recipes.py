@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lai import batchnorm
-from lai.factor import check_choice
+from lai.factor import check_choice, check_positive
 from lai.models import ACTIVATIONS
 from lai.schedule import LaiSchedule, check_count
-from lai.training import check_positive
 
 SCALES = {
     "raw": "as Kaggle has them",

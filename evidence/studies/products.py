@@ -63,9 +63,9 @@ def products_by_widths(widths: Sequence[int], *, data: bool = True) -> tuple[int
     """The multiplications and additions of an MSE step and of a Lai step of fully connected layers, for each sample.
 
     With P for the product of a layer's weights and one sample, an MSE step takes 3P in each layer: forward, and back to the
-    weights and to what came in. It needs no gradient with respect to the data, so in the first layer it takes 2P. A Lai step takes 6P, also in the
-    first: forward and back for the slopes, and twice as much to differentiate both. What came into the last
-    layer's backward pass is constant, which leaves out one P there. Several outputs have a pass back each.
+    weights and to what came in. It needs no gradient with respect to the data, so in the first layer it takes 2P. A Lai step
+    takes 6P, also in the first: forward and back for the slopes, and twice as much to differentiate both. What came into the
+    last layer's backward pass is constant, which leaves out one P there. Several outputs have a pass back each.
 
     Parameters
     ----------

@@ -74,7 +74,7 @@ def test_some_features_have_their_lam_lowered_from_the_best_for_all() -> None:
 def test_one_input_without_an_axis() -> None:
     (x, y), model = wave(64, 2), nn.Sequential(nn.Unflatten(0, (-1, 1)), lai.MLP(1, (4,), seed=0).double())
     line = x[:, 0], y - x[:, 1]
-    choice = lai.choose_lam(model, line, line, max_slope=2.0, lams=LAMS, **SETTINGS | {"epochs": 1})
+    choice = lai.choose_lam(model, line, line, max_slope=2.0, lams=iter(LAMS), **SETTINGS | {"epochs": 1})
     assert choice.table["slope"] == pytest.approx(choice.table["slope_0"]) and choice.lam in LAMS
 
 

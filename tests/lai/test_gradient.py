@@ -2,6 +2,7 @@
 
 import gc
 import math
+import types
 import warnings
 import weakref
 from collections.abc import Callable
@@ -327,6 +328,8 @@ def test_a_frozen_model_is_warned_of_in_functions_and_methods() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lai.value_and_input_gradient(lambda x: frozen(x).flatten() * trained, x)
+        holder = types.SimpleNamespace(head=torch.nn.Linear(3, 3, dtype=D))  # which no name in the function leads to
+        lai.value_and_input_gradient(lambda x: frozen(holder.head(x)), x)
 
 
 def test_a_model_that_is_frozen_later_is_warned_of() -> None:
