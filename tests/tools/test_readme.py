@@ -92,5 +92,7 @@ def test_at_the_same_slope_lai_loss_has_the_larger_error_as_the_answer_says_of_i
     for method, units in readme_figure.FRONTS.values():
         own = fronts[(fronts["method"] == method) & (fronts["units"] == units)].sort_values("slope_mean")
         error[method] = np.interp(np.linspace(0.3, 0.9, 25) * mse, own["slope_mean"], own["rmse_mean"])
-    assert (error["Lai"] > error["input noise"]).all() and (error["Lai"] > error["slope penalty"]).all()
+    for other in ("input noise", "slope penalty"):
+        gap = error["Lai"] - error[other]
+        assert (gap > 0).all() and (np.diff(gap[::8]) < 0).all()  # larger the flatter the models
     assert error["slope penalty"].sum() < error["input noise"].sum()  # as the alt text says
