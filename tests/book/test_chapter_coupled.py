@@ -108,7 +108,7 @@ def test_lam_needs_coupling_notices_equal_arms() -> None:
             done.names["runs"] = same
             assert done.again("verdict-lam").splitlines() == [
                 "lam-needs-coupling: holds under stated conditions",
-                "  runs of this page: no; kept: yes",
+                "  runs of this page: no; saved: yes",
             ]
             done.names["full"] = same
             assert done.again("verdict-lam").splitlines()[0] == "lam-needs-coupling: fails"
