@@ -96,8 +96,8 @@ def errata(book: Path) -> str:
     kinds = re.findall(r"^\*(Slip|Reading)\.\*", (book / "errata.md").read_text(encoding="utf-8"), re.MULTILINE)
     slips, readings = kinds.count("Slip"), kinds.count("Reading")
     return (
-        f"The paper made us stumble in {len(kinds)} places. In {slips} of them it has a slip, which is wrong as it stands. "
-        f"The other {readings} are open, overstated or true under conditions only."
+        f"The paper made us stumble in {len(kinds)} places: {slips} are slips, which are wrong as they stand, "
+        f"and {readings} are open, overstated or true under conditions only."
     )
 
 

@@ -555,7 +555,7 @@ def inputs(folder: Path) -> str:
         f"**Matrix products alone predict ratios of {few['predicted'].min():.2f} to {few['predicted'].max():.2f} with 8 inputs, and {run['predicted']:.2f} with {run['inputs']:,.0f}**, where "
         f"{first:.0%} of them are in the first layer. The measured ratios are {few['ratio'].min():.2f} to {few['ratio'].max():.2f}, and {run['ratio']:.2f}.\n\n"
         f"With {run['inputs']:,.0f} inputs most of the difference goes into the factor, which is computed for each of the {run['batch'] * run['inputs'] / 1e6:.1f} million slopes in a batch. "
-        f"When the same step was measured in stages, the factor added {factor - slopes:.2f} of {whole:.2f} (quartiles {low:.2f} to {high:.2f}, {rounds:.0f} rounds). Such large tensors get new memory in every step, and {own.loc[list(STAGES)[-1], 'system']:.2f} of the {whole:.2f} is the time of the operating system, which hands it out.\n\n"
+        f"When the same step was measured in stages, the factor added {factor - slopes:.2f} of {whole:.2f} (quartiles {low:.2f} to {high:.2f}, {rounds:.0f} rounds). Such large tensors get new memory in every step, and {own.loc[list(STAGES)[-1], 'system']:.2f} of the {whole:.2f} is what the operating system takes to hand it out.\n\n"
         f"The sixth product of the first layer is not needed. `backward` computes a gradient with respect to the data, because the slopes can only be taken if the data require a gradient. "
         f"`loss.backward(inputs=list(model.parameters()))` leaves it out, as {{func}}`lai.fit` does. Products then predict {lai / plain:.2f}, and {less['ratio']:.2f} was measured in place of {whole:.2f}."
     )

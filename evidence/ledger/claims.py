@@ -127,7 +127,7 @@ class Claim:
         """Why the verdict is what it is, beginning with where the claim holds; empty if the ledger has no words for this verdict."""
         text = self.because.get(self.verdict, self.because.get("", ""))
         if text and self.row:
-            text += f" With the row of 503 people a household {self.row}."
+            text += f" With the row of 503 people per household {self.row}."
         it = "; ".join(f"it {part}" for part in self.views.split("; "))
         return f"I{it[1:]}. {text}" if text and self.views else text
 

@@ -126,7 +126,7 @@ def test_the_ledger_keeps_what_turns_and_says_it(tmp_path: Path) -> None:
     words = "left out, the verdict is “fails” (the same number of runs with it gives “holds”)"
     file.write_text(rewritten(text, {"trade": Judgement("holds", "", 10, "", words)}))
     (trade,) = (one for one in load_ledger(file) if one.id == "trade")
-    assert trade.row == words and trade.reason.endswith(f" With the row of 503 people a household {words}.")
+    assert trade.row == words and trade.reason.endswith(f" With the row of 503 people per household {words}.")
     file.write_text(rewritten(file.read_text(), {"trade": Judgement("holds", "", 10)}))
     (trade,) = (one for one in load_ledger(file) if one.id == "trade")
     assert trade.row == "" and "503" not in trade.reason

@@ -44,7 +44,7 @@ def novelty(results: Results) -> Judgement:
     steep = float(lai_factor(torch.tensor([1e6], dtype=torch.float64), 0.1, base="mse"))
     return Judgement(
         "fails as stated" if same else "holds",
-        f"Squared errors with the penalty of double backpropagation are e² (1 + 4 μ k²), of one form with e² times the Lai factor: "
+        f"Squared errors with the penalty of double backpropagation are e² (1 + 4 β k²), of one form with e² times the Lai factor: "
         f"{same}, to 1e-12. That factor has no limit; the Lai factor at λ = 0.1 has one, {steep:.3g}, and a kink.",
     )
 
