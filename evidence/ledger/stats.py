@@ -59,13 +59,19 @@ def bootstrap_mean(
         raise ValueError(f"values = {values!r}: a non-empty, finite, one-dimensional sample is needed")
     if not 0 < level < 1:
         raise ValueError(f"level = {level!r}: must lie between 0 and 1")
-    rng = np.random.default_rng(check_count("seed", seed))
-    picks = rng.integers(len(sample), size=(check_count("n", n, least=1), len(sample)))
+    picks = _picks(check_count("seed", seed), check_count("n", n, least=1), len(sample))
     tail = _expanded((1 - level) / 2, len(sample))
     low, high = np.quantile(sample[picks].mean(1), [tail, 1 - tail])
     return Interval(float(sample.mean()), float(low), float(high))
 
 
+@lru_cache(maxsize=8)  # the ledger has thousands of intervals, nearly all of five or ten values
+def _picks(seed: int, n: int, size: int) -> np.ndarray:
+    """The resamples (n, size), as indices of the sample."""
+    return np.random.default_rng(seed).integers(size, size=(n, size))
+
+
+@lru_cache
 def _expanded(tail: float, n: int) -> float:
     """Which share of the resampled means to cut off at each end so that ``tail`` of all intervals miss the mean there."""
     from scipy.stats import norm
