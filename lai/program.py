@@ -103,20 +103,13 @@ def _adam(name: str, rows: dict[Name, Tensor], gradient: Tensor, rate: Tensor) -
     return {("weight", name): moved, ("first", name): first, ("second", name): second}
 
 
-_TRACED: dict[Any, torch.fx.GraphModule] = {}
-"""Traced programs, by all that they depend on."""
+def program(template: nn.Module, names: Sequence[Sequence[Any]], part: Part) -> Callable[..., Any]:
+    """The program of a part, from flat arguments to its networks' losses (E,) and their new state.
 
-
-def trace(
-    kind: str | None, template: nn.Module, names: Sequence[Sequence[Any]], part: Part, arguments: list[Tensor]
-) -> torch.fx.GraphModule:
-    """The program of a part, from flat ``arguments`` to its networks' losses (E,) and their new state.
-
-    Traced once for each ``kind`` of network, and each time where it is None. In the ``template`` BatchNorm layers are
-    replaced by ``HandedOut``. The arguments are ``_adam``'s ``rate``, then what has these ``names`` (one for all
-    networks, each one's own to keep, and each one's state, which the step changes), then the part's own.
+    In the ``template`` BatchNorm layers are replaced by ``HandedOut``. The arguments are ``_adam``'s ``rate``, then what
+    has these ``names`` (one for all networks, each one's own to keep, and each one's state, which the step changes), then
+    the part's own.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 
     def one(state: dict[Name, Tensor], own: Any, shared: Any, rate: Tensor, args: Any) -> Any:
         running = {n: Moments(state["mean", n], state["var", n]) for kind, n in names[2] if kind == "mean"}
@@ -140,32 +133,55 @@ def trace(
         shared, own, state = ({name: next(left) for name in of_kind} for of_kind in names)
         return mapped(state, own, shared, rate, list(left))
 
+    return flat
+
+
+_TRACED: dict[Any, torch.fx.GraphModule] = {}
+"""Traced programs, by all that they depend on."""
+
+
+def traced(
+    kind: str | None,
+    template: nn.Module,
+    names: Sequence[Sequence[Any]],
+    part: Part,
+    arguments: list[Tensor],
+    *,
+    again: bool = False,
+) -> torch.fx.GraphModule | None:
+    """The operations of :func:`program`: traced once for each ``kind`` of network, and each time where it is None.
+
+    With ``again`` only what was traced before, or None.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
+
     like = [(t.shape, t.dtype, t.device) for t in arguments]
     key = kind, part.objective, part.own, str(names), str(like)
-    if kind is None:
-        return make_fx(flat)(*arguments)
-    if key not in _TRACED:
-        _TRACED[key] = make_fx(flat)(*arguments)
-    return _TRACED[key]
+    if again or (kind is not None and key in _TRACED):
+        return _TRACED.get(key)
+    found = make_fx(program(template, names, part))(*arguments)
+    if kind is not None:
+        _TRACED[key] = found
+    return found
 
 
 _COMPILED: dict[Any, Callable[..., Any]] = {}
 """Compiled programs, by what was traced: sweeps of the same kind share them."""
 
 
-def compiled(traced: torch.fx.GraphModule, arguments: list[Tensor]) -> tuple[Callable[..., Any], str]:
+def compiled(graph: torch.fx.GraphModule, arguments: list[Tensor]) -> tuple[Callable[..., Any], str]:
     """The program compiled, or as it is with the reason."""
     like = [(t.shape, t.stride(), t.dtype, t.device) for t in arguments]
-    key: Any = traced.code, str(like), torch.get_num_threads()
-    if any(node.op == "get_attr" for node in traced.graph.nodes):
-        key = traced, key  # it holds constants, which the code does not show
+    key: Any = graph.code, str(like), torch.get_num_threads()
+    if any(node.op == "get_attr" for node in graph.graph.nodes):
+        key = graph, key  # it holds constants, which the code does not show
     if key not in _COMPILED:
-        program = torch.compile(traced, fullgraph=True, dynamic=False)
+        found = torch.compile(graph, fullgraph=True, dynamic=False)
         try:
-            program(*arguments)
+            found(*arguments)
         except Exception as error:  # whatever a missing or broken compiler raises
             reason = f"eager: torch.compile failed ({type(error).__name__})"
             warnings.warn(f"{reason}; the sweep goes on without it: {str(error).splitlines()[0]}", stacklevel=4)
-            return traced, reason
-        _COMPILED[key] = program
+            return graph, reason
+        _COMPILED[key] = found
     return _COMPILED[key], "compiled"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple
@@ -16,12 +17,15 @@ from .gradient import WithSlopes, assert_independent_samples, value_and_input_gr
 from .loss import lai_loss, plain_loss
 from .metrics import rmse
 from .obstacles import CALMER, TOO_SHORT, explained
-from .program import BETAS, Name, Network, Objective, Part, compiled, trace
+from .program import BETAS, Name, Network, Objective, Part, compiled, program, traced
 from .schedule import LaiSchedule, check_count
 from .training import batch_order, batch_sizes, check_data, check_shapes, inside_and_outside, lai_points, resolve_device
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""
+
+WORTH_TRACING = 120
+"""Steps of one kind from which they are traced: that costs a second once, and saves five to twenty milliseconds a step."""
 
 
 class Sweep:
@@ -92,6 +96,7 @@ class Sweep:
         self._lr, self._steps = lr, 0
         self._programs: dict[Any, tuple[Callable[..., Any], str]] = {}
         self._planned: dict[Objective, int] = {}
+        self._taken: Counter[Any] = Counter()
         self._ways: list[str] = []
 
     def __len__(self) -> int:
@@ -185,8 +190,7 @@ class Sweep:
         if self._coupled and min(sizes) == 1:
             raise ValueError(f"batch_size = {batch_size}: leaves a batch of one sample, {TOO_SHORT}")
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        few = slice(2 if points else sizes[0])
-        self._rehearse(Part(losses.whole, (x[few], y[few], lam), (False, False, True), takers), (x, y), held_out, slope)
+        self._rehearse(Part(losses.whole, (x[:2], y[:2], lam), (False, False, True), takers), (x, y), held_out, slope)
         self._ways = []
         steps = epochs * len(sizes)
         lai = round(schedule.alpha * steps)
@@ -254,7 +258,7 @@ class Sweep:
         return lam.to(self.device), takers, rest
 
     def _rehearse(self, part: Part, train: Any, val: Any, slope: Slope) -> None:
-        """What cannot work fails before any weight moves; a step of the Lai loss is traced, as training will need it."""
+        """What cannot work fails before any weight moves."""
         model, (x, y) = self.models()[0], train
         if y.shape[1:] not in ((), (1,)):
             raise ValueError(f"train: y has shape {tuple(y.shape)}: a sweep takes (N,) or (N, 1); lai.fit takes more")
@@ -263,7 +267,7 @@ class Sweep:
             with explained():
                 # Before it is traced, as only then the graph is searched for what cannot be trained on.
                 value_and_input_gradient(FixedStatistics(model.train()), x[:2], create_graph=True)
-                self._trace(part)
+                program(self._template, self._names, part)(*self._arguments(part))
             if slope != "summed" and len(x) > 1:
                 assert_independent_samples(FixedStatistics(model.train()), x)
 
@@ -277,26 +281,33 @@ class Sweep:
             own = [values[part.rows] for values in own]
         return [torch.tensor(rate, dtype=like.dtype, device=like.device), *self._same.values(), *own, *part.args]
 
-    def _trace(self, part: Part) -> torch.fx.GraphModule:
-        names = list(self._same), list(self._fixed), list(self._rows)
-        # Torch's layers and ours say all of the architecture, those of others may not.
-        kind = str(_settings(self._first)) if all(map(_is_known, self._first.modules())) else None
-        return trace(kind, self._template, names, part, self._arguments(part))
+    @property
+    def _names(self) -> tuple[list[Any], ...]:
+        return list(self._same), list(self._fixed), list(self._rows)
 
     def _program(self, part: Part) -> Callable[..., Any]:
         """What computes (losses (E,), the networks' new state as in ``_rows``) from :meth:`_arguments`."""
         at = [(t.shape, t.dtype) for t in part.args], None if part.rows is None else len(part.rows)
-        worth = self._planned.get(part.objective, 0) >= WORTH_COMPILING
-        wanted = self.compile is True or (self.compile == "auto" and worth)
-        key = part.objective, part.own, str(at), torch.get_num_threads(), wanted
+        step = part.objective, part.own, str(at)
+        self._taken[step] += 1
+        planned = self._planned.get(part.objective, 0)
+        wanted = self.compile is True or (self.compile == "auto" and planned >= WORTH_COMPILING)
+        many = max(planned, self._taken[step]) >= WORTH_TRACING
+        key = *step, torch.get_num_threads(), wanted, many
         if key not in self._programs:
-            traced = self._trace(part)
-            why = "compile is False" if not self.compile else "few steps"
-            self._programs[key] = compiled(traced, self._arguments(part)) if wanted else (traced, f"eager: {why}")
-        program, way = self._programs[key]
-        if way not in self._ways:
-            self._ways.append(way)
-        return program
+            # Torch's layers and ours say all of the architecture, those of others may not.
+            kind = str(_settings(self._first)) if all(map(_is_known, self._first.modules())) else None
+            arguments = self._arguments(part)
+            graph = traced(kind, self._template, self._names, part, arguments, again=not (wanted or many))
+            if wanted and graph is not None:
+                self._programs[key] = compiled(graph, arguments)
+            else:
+                way = graph or program(self._template, self._names, part)
+                self._programs[key] = way, f"eager: {'few steps' if self.compile else 'compile is False'}"
+        found, how = self._programs[key]
+        if how not in self._ways:
+            self._ways.append(how)
+        return found
 
 
 def _saved_as(kind: str, name: str) -> str:

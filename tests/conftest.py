@@ -11,7 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parents[1]
 
-collect_ignore = ["conftest.py", "book/conftest.py", "lai/conftest.py"]
+collect_ignore = ["conftest.py", "book/conftest.py"]
 """No tests in them, and one name for two modules is more than the collection of doctests takes."""
 
 BAD_INPUTS = "tests/lai/test_bad_inputs.py::test_refused_with_parameter_and_value["

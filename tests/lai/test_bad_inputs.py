@@ -256,7 +256,6 @@ def test_lam_beyond_the_precision_of_the_slopes(loss: Callable[..., torch.Tensor
     loss(Y.half(), Y.half(), K.float())  # as autocast leaves slopes
 
 
-@pytest.mark.usefixtures("untraced")
 def test_the_calls_work_without_a_bad_input() -> None:
     """So that what is refused above is refused for the value."""
     for name, call in CALLS.items():

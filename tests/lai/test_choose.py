@@ -25,9 +25,6 @@ TRAIN, VAL = wave(96, 0), wave(40, 1)
 NETWORKS = [lai.MLP(2, (6,), seed=seed).double() for seed in range(2)]
 
 
-pytestmark = pytest.mark.usefixtures("untraced")
-
-
 def alone(lam: Any, **more: Any) -> tuple[float, Tensor]:
     """Mean RMSE and slopes of the networks, each trained by itself."""
     errors, slopes = [], []

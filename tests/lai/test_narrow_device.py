@@ -63,7 +63,6 @@ def test_fit_with_weights_is_that_of_the_cpu() -> None:
     assert away == here
 
 
-@pytest.mark.usefixtures("untraced")
 def test_choose_lam_is_that_of_the_cpu() -> None:
     settings: dict[str, Any] = {"max_slope": 0.9, "lams": [1.0, 0.01], "epochs": 2, "batch_size": 10, "lr": 0.01}
     choose = lambda val: lai.choose_lam(net(), (X, Y), val, seed=0, device="cpu", **settings)  # noqa: E731

@@ -9,11 +9,18 @@ from typing import Any
 import checks
 import pytest
 import torch
+import torch.fx.experimental.proxy_tensor as proxy_tensor
 from side_by_side import POINTS, SETTINGS, alone, each_equals_fit, networks, sweep_of, wave
 from torch import Tensor, nn
 
 import lai
+from lai import sweep as sweeps
 from lai.program import Part
+
+
+@pytest.fixture(autouse=True)
+def every_step_is_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeps, "WORTH_TRACING", 1)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +28,42 @@ from lai.program import Part
 )
 def test_traced_equals_fit(norm: Any, options: dict[str, Any]) -> None:
     each_equals_fit(networks(norm, n=2, hidden=(3,)), [None, 0.1], wave(16), epochs=1, **options)
+
+
+@pytest.mark.parametrize("planned", [True, False])
+def test_a_step_is_traced_when_there_are_enough_of_it_and_computes_the_same(
+    planned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Enough are planned, or were taken; few run as they are."""
+    seen: list[Any] = []
+    real = proxy_tensor.make_fx
+    monkeypatch.setattr("lai.program._TRACED", {})
+    monkeypatch.setattr(proxy_tensor, "make_fx", lambda program: seen.append(0) or real(program))
+    models, (x, y) = networks("layer", n=2, hidden=(3,)), wave(16)
+
+    def trained(worth: int) -> dict[str, Tensor]:
+        monkeypatch.setattr(sweeps, "WORTH_TRACING", worth)
+        arms = sweep_of(models)
+        if planned:
+            arms.fit((x, y), lams=[0.5, 0.1], epochs=3, batch_size=8, seed=0)
+        else:
+            part = Part(squares, (x, y), (False, False))
+            for _ in range(6):
+                arms.step(part)
+        return arms.models()[1].state_dict()
+
+    few = trained(7)
+    assert seen == []
+    many = trained(6)
+    assert seen == [0]
+    trained(7)  # what was traced before serves fewer steps as well
+    assert seen == [0]
+    for name, value in few.items():
+        assert torch.equal(value, many[name]), name
+
+
+def squares(network: Any, x: Tensor, y: Tensor) -> Tensor:
+    return (network(x) - y).square().mean()
 
 
 class Scaled(nn.Module):

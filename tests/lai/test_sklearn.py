@@ -198,7 +198,6 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch: pytest.Monkey
 # --- λ from a budget -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("untraced")
 def test_auto_trains_with_the_lam_that_keeps_the_budget() -> None:
     X, y = wave(80)
     frame = pd.DataFrame(X, columns=["a", "b"])

@@ -10,10 +10,8 @@ from side_by_side import LAMS, PART, POINTS, SETTINGS, alone, each_equals_fit, n
 from torch import Tensor, nn
 
 import lai
+from lai.program import program
 from lai.sweep import Part, Sweep
-
-pytestmark = pytest.mark.usefixtures("untraced")
-
 
 # --- as lai.fit ------------------------------------------------------------------------------------------------
 
@@ -235,7 +233,8 @@ def test_a_step_of_ones_own_objective() -> None:
 def test_says_how_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     """With "auto" what is worth its time is compiled, each loss by the number of its own steps, in whichever call."""
     monkeypatch.setattr("lai.sweep.WORTH_COMPILING", 10)
-    monkeypatch.setattr("lai.sweep.compiled", lambda traced, arguments: (traced, "compiled"))
+    monkeypatch.setattr("lai.sweep.compiled", lambda step, arguments: (step, "compiled"))
+    monkeypatch.setattr("lai.sweep.traced", lambda kind, *given, again: program(*given[:3]))  # as it is
 
     def how(sweep: Sweep, **change: Any) -> str:
         sweep.fit(wave(70), **{"lams": [0.5] * 3, **SETTINGS, **change})  # five steps an epoch
