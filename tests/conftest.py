@@ -14,6 +14,9 @@ ROOT = Path(__file__).parents[1]
 collect_ignore = ["conftest.py", "book/conftest.py"]
 """No tests in them, and one name for two modules is more than the collection of doctests takes."""
 
+JUDGING = ("tests/book/test_ledger_page.py", "tests/evidence/test_claims.py", "tests/tools/test_report.py")
+"""Files whose tests judge every claim, which a process does once."""
+
 BAD_INPUTS = "tests/lai/test_bad_inputs.py::test_refused_with_parameter_and_value["
 """The table of bad inputs, one of them a test."""
 
@@ -64,7 +67,7 @@ def group(nodeid: str) -> str:
     path, _, test = nodeid.partition("::")
     if path.endswith("test_all_chapters.py") and (chapter := re.search(r"\[.*?(\d\d_[a-z_]+)", test)):
         return chapter[1]
-    return chapters().get(path, path)
+    return "all claims" if path in JUDGING else chapters().get(path, path)
 
 
 @functools.cache

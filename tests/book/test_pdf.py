@@ -1,6 +1,7 @@
 """The whole book as one document, and as a PDF."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,8 @@ def titles(html: Path) -> list[str]:
     """The heading of every page, without its number and the sign of its link."""
     found = []
     for page in PAGES:
-        heading = BeautifulSoup((html / page).read_text(encoding="utf-8"), "html.parser").select_one("article h1")
+        (text,) = re.findall(r"<h1>.*?</h1>", (html / page).read_text(encoding="utf-8"), re.DOTALL)
+        heading = BeautifulSoup(text, "html.parser")
         for extra in heading.select(".section-number, .headerlink"):
             extra.decompose()
         found.append(heading.get_text(" ", strip=True))

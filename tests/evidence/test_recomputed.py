@@ -85,7 +85,7 @@ FIXED = {
 }
 """A protocol, an arm and a seed of each table."""
 
-LONG = ("strength", "sampling", "lists")
+LONG = ("strength", "sampling", "sensitivity", "lists")
 """Of 500 epochs, or like another."""
 
 

@@ -261,7 +261,11 @@ def test_the_pendulum_stands_in_its_teachers_hands_and_falls_alone() -> None:
 
 @pytest.mark.parametrize(
     ("task", "methods"),
-    [("friedman 200", list(METHODS)), ("diabetes", list(METHODS)), ("pendulum", ["MSE", "Lai", "dropout"])],
+    [
+        ("friedman 200", list(METHODS)),
+        pytest.param("diabetes", list(METHODS), marks=pytest.mark.long),
+        ("pendulum", ["MSE", "Lai", "dropout"]),
+    ],
 )
 def test_every_method_runs_and_is_measured(task: str, methods: list[str], tmp_path: Any) -> None:
     """On the pendulum, which is let swing for every network, a few of them."""
@@ -285,6 +289,7 @@ def test_every_method_runs_and_is_measured(task: str, methods: list[str], tmp_pa
     assert len(choices(trials)) == 2 * len(variants) and len(fronts(trials)) == len(trials) / 2
 
 
+@pytest.mark.long
 def test_a_piece_of_the_committed_table_comes_out_again() -> None:
     """In full length. Digits that the table drops move slopes by up to half a per cent; nothing else moved as much."""
     again = choices(relatives_study(tasks=["diabetes"], methods=["MSE", "Lai"], seeds=[0]))
