@@ -17,6 +17,12 @@ STARTED = pytest.StashKey[float]()
 OUTPUTS = pytest.StashKey[dict[str, list[nbformat.NotebookNode]]]()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The chapters from the last to the first, whose shortest then come last, so that no process waits for another."""
+    items.sort(key=lambda item: item.path.stem, reverse=True)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     """nbval runs the notebooks on the surrogate, which every machine has and whose verdicts are committed.

@@ -96,6 +96,7 @@ def test_exercises() -> None:
     assert done.lines("exercise-5-solution") == ["α = 0.2: +10.0%. Right."]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("parameters", [{"alpha": 0.0, "lams": [3.0], "alphas": [0, 1]}])
 def test_the_ends_of_the_ranges(parameters: dict[str, Any]) -> None:
     done = Run(CHAPTER, worlds=2, **parameters).all(leave_out=NETWORKS)
