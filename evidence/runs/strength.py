@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -18,6 +19,7 @@ from lai.training import resolve_device
 
 from .parallel import run_parallel
 from .protocols import PROTOCOLS
+from .readout import moments
 
 if TYPE_CHECKING:
     from evidence.data import Housing
@@ -70,7 +72,8 @@ def strength_plane(
     DataFrame
         A row for each arm and seed: ``alpha``, ``lam`` (NaN and 0 for the control), ``sampling``, ``pretrained``,
         ``seed``, ``lai_share`` (of all steps, pre-training included), ``rmse`` (validation), ``variance`` (of the
-        test outputs), ``rms_k`` (root mean square norm of the slope on validation rows, in target per raw feature).
+        test outputs), ``rms_k`` (root mean square norm of the slope on validation rows, in target per raw feature):
+        means over the last epochs (:func:`evidence.runs.readout.moments`), and after the last step with ``_last``.
 
     Raises
     ------
@@ -140,14 +143,17 @@ def _one_seed(
         ]
         for kind, alpha, lams in groups:
             arms = (trunk if late else first).branch([0] * len(lams))
+            taken: list[pd.DataFrame] = []
             arms.fit(
                 train,
                 lams=lams,
                 schedule=LaiSchedule(alpha, pretrain_epochs=done, sampling=kind, seed=seed),
                 first_epoch=done,
                 epochs=pretrain_epochs + epochs - done,
+                each_epoch=partial(_watch, arms, val, x_test, moments(pretrain_epochs + epochs, epochs), taken),
                 **options,
             )
+            means = sum(taken[1:], taken[0]) / len(taken)
             parts += [
                 {
                     "alpha": alpha,
@@ -156,11 +162,18 @@ def _one_seed(
                     "pretrained": late,
                     "seed": seed,
                     "lai_share": alpha * share,
-                    **_read(model, val, x_test),
+                    **means.iloc[i],
+                    **taken[-1].iloc[i].add_suffix("_last"),
                 }
-                for lam, model in zip(lams, arms.models(), strict=True)
+                for i, lam in enumerate(lams)
             ]
     return pd.DataFrame(parts)
+
+
+def _watch(arms: Sweep, val: Any, x_test: torch.Tensor, when: list[int], taken: list[pd.DataFrame], row: Any) -> None:
+    """After the epochs ``when``, the last of which ends the training: what is measured of each arm."""
+    if row["epoch"] in when:
+        taken.append(pd.DataFrame([_read(model, val, x_test) for model in arms.models()]))
 
 
 def _read(model: torch.nn.Module, val: tuple[torch.Tensor, torch.Tensor], x_test: torch.Tensor) -> dict[str, float]:

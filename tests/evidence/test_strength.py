@@ -48,6 +48,27 @@ def test_equals_a_run_written_with_fit(data: Housing, pretrained: bool, sampling
         assert row.variance == pytest.approx(lai.output_variance(model, data.test.x), rel=1e-3)
 
 
+def test_an_evaluation_is_the_mean_over_the_last_epochs(data: Housing) -> None:
+    """Of fifteen epochs the last three, of which every second; beside it the last step."""
+    long = {**SMALL, "epochs": 15}
+    (row,) = strength_plane(data, lams=[0.05], alphas=[0.5], **long).dropna(subset="lam").itertuples()
+    model, taken = PROTOCOLS["sound"].model(data.train.x[:512], 1), {}
+
+    def read(row: dict[str, float]) -> None:
+        taken[row["epoch"]] = lai.rmse(model, *data.val)
+
+    lai.fit(
+        model,
+        (data.train.x[:512], data.train.y[:512]),
+        criterion=lai.LaiLoss(0.05),
+        schedule=lai.LaiSchedule(0.5, pretrain_epochs=2, seed=1),
+        each_epoch=read,
+        **{"epochs": 17, "batch_size": 128, "lr": 3e-3, "seed": 1, "device": "cpu"},
+    )
+    assert row.rmse == pytest.approx((taken[14] + taken[16]) / 2, rel=1e-4)
+    assert row.rmse_last == pytest.approx(taken[16], rel=1e-4) and taken[14] != pytest.approx(taken[16], rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
