@@ -158,7 +158,9 @@ def second(folder: Path) -> str:
         "largest difference of RMSE",
         "difference that would be found",
     ]
-    return markdown(heads, rows)
+    level = f"{100 * LEVEL:g} %"
+    said = f"The level of the test is {level} for all {len(kept)} comparisons together: two means agree if p, multiplied by {len(kept)}, is above {LEVEL:g}."
+    return f"{said}\n\n{markdown(heads, rows)}"
 
 
 LEVEL = 0.01
