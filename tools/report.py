@@ -51,6 +51,7 @@ PAGES = tuple(
         "book/should_i_use_it.md",
         "book/story.md",
         "book/what_it_costs.md",
+        "book/relatives_protocol.md",
         "README.md",
     )
 )
@@ -158,7 +159,9 @@ def second(folder: Path) -> str:
         "largest difference of RMSE",
         "difference that would be found",
     ]
-    return markdown(heads, rows)
+    level = f"{100 * LEVEL:g} %"
+    said = f"The level of the test is {level} for all {len(kept)} comparisons together: two means agree if p, multiplied by {len(kept)}, is above {LEVEL:g}."
+    return f"{said}\n\n{markdown(heads, rows)}"
 
 
 LEVEL = 0.01
@@ -305,6 +308,32 @@ def sparse(folder: Path) -> str:
     return (
         f"With slopes in one batch of a hundred, the mean error of Lai loss at 60 % of MSE's slope is above the penalty's on {listed(above)}. "
         f"Its error is shown to be larger on {larger} of these tasks, and smaller on {smaller}."
+    )
+
+
+def forms(folder: Path) -> str:
+    """How repairs are judged, at which slopes one passes, and what Lai loss against MSE comes to if all of its forms are counted."""
+    table, repairs = saved(folder), [name for name, method in METHODS.items() if method.source == "ours"]
+    n_tasks, against = table["task"].nunique(), ("Lai", "slope penalty")
+    looked = len(repairs) * len(against) * len(UNITS) * n_tasks
+
+    def words(one: str, other: str, share: str) -> pd.Series:
+        variants = (one, UNITS[0]), (other, UNITS[0])
+        return differences(table, f"at_{share}", *variants, comparisons=looked, to="rmse")["word"]
+
+    passing = []
+    for share in ("80", "60", "40"):
+        found = {name: [tally(words(name, other, share)) for other in against] for name in repairs}
+        good = [name for name, (lai, both) in found.items() if lai["better"] and not lai["worse"] + both["worse"]]
+        passing += [f"{name} at {share} %" for name in good]
+    few, many = (
+        tally(differences(table, "rmse", ("Lai", UNITS[0]), MSE, comparisons=n)["word"])
+        for n in (n_tasks, n_tasks * len(PAPERS))
+    )
+    return (
+        f"- “At equal slope” is at 80, 60 and 40 % of MSE's slope. The repairs are judged at 60 % alone, and one of them at 40 % too. In standardised units {', '.join(passing) or 'no repair'} passes at {'that' if passing else 'any of the three'}.\n"
+        f"- Lai loss in every batch is compared with MSE on {n_tasks} tasks, and the intervals are corrected for {n_tasks} comparisons: its least error is smaller on {few['better']} and larger on {few['worse']}. "
+        f"If all {len(PAPERS)} forms of the loss are counted together, {n_tasks * len(PAPERS)} comparisons, it is smaller on {many['better']} and larger on {many['worse']}."
     )
 
 
@@ -653,6 +682,7 @@ BLOCKS: dict[str, Callable[[Path], str]] = {
         through,
         answer,
         sparse,
+        forms,
         decisions,
         step,
         beside,

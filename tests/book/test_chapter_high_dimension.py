@@ -56,13 +56,13 @@ def test_what_needs_no_training_at_many_lams(lam: float) -> None:
 
 
 def dear_l1(run: Run) -> dict[str, Any]:
-    return {"price": lambda rho, norm: np.array([0.5 if norm == "l1" else 1.0])}
+    return {"price": lambda q, norm: np.array([0.5 if norm == "l1" else 1.0])}
 
 
 def no_cut(run: Run) -> dict[str, Any]:
     runs = run.names["runs"].copy()
-    control = runs[runs["first"] == 1.0].groupby(["rho", "seed", "norm"])["s1"].first()
-    keys = list(zip(runs["rho"], runs["seed"], runs["norm"], strict=True))
+    control = runs[runs["first"] == 1.0].groupby(["q", "seed", "norm"])["s1"].first()
+    keys = list(zip(runs["q"], runs["seed"], runs["norm"], strict=True))
     runs["s1"] = [1.1 * control[key] for key in keys]
     runs.loc[runs["first"] == 1.0, "s1"] /= 1.1
     return {"runs": runs}
@@ -179,17 +179,17 @@ def test_tanh_slopes_by_finite_differences() -> None:
 
 
 def test_spill_formula_by_least_squares() -> None:
-    """Hold the first slope, fit the others: what moves is 1 + ρ (2 - k1), in a sample large enough."""
+    """Hold the first slope, fit the others: what moves is 1 + q (2 - k1), in a sample large enough."""
     names = untrained(0.05).names
-    for rho in names["RHOS"]:
+    for q in names["CORRELATIONS"]:
         torch.set_default_dtype(torch.float64)
         try:
-            x, y = (part.numpy() for part in names["sample"](rho, 0, n=200_000))
+            x, y = (part.numpy() for part in names["sample"](q, 0, n=200_000))
         finally:
             torch.set_default_dtype(torch.float32)
         for k1 in (0.2, 1.0):
             fitted = LinearRegression().fit(x[:, 1:], y - k1 * x[:, 0]).coef_
-            assert fitted == pytest.approx([1 + rho * (2 - k1), 1, 0.5], abs=0.02)
+            assert fitted == pytest.approx([1 + q * (2 - k1), 1, 0.5], abs=0.02)
 
 
 # --- what is refused, and exercises ----------------------------------------------------------------------------

@@ -1,24 +1,32 @@
 """The same runs with one row of the data and without it: which are compared, how effects differ, which verdicts turn."""
 
 import dataclasses
+import re
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from few_rows import few_rows
 from ledger_tables import falling, flat, rising, table
+from second_implementation import split
 
 from evidence.ledger import one_row
 from evidence.ledger.claims import Claim, LedgerError, load_ledger, rewritten
 from evidence.ledger.one_row import HELD_OUT, LEFT_OUT, With, Without
-from evidence.ledger.views import Judgement, MissingResults
+from evidence.ledger.queries import QUERIES
+from evidence.ledger.stats import bootstrap_mean
+from evidence.ledger.views import Judgement, MissingResults, Results, combine
 from evidence.runs.arms import MSE, Cell, train_cells
 from evidence.runs.row_statistics import row_statistics
 from lai import rmse, set_exact_statistics
 
-LEDGER = Path(__file__).parents[2] / "book" / "claims.yml"
+ROOT = Path(__file__).parents[2]
+LEDGER = ROOT / "book" / "claims.yml"
+ROWS, FAR_ROW = 37_137, 18_397
+TABLES = ("strength", "sampling", "smoothness", "sensitivity", "lists")
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +141,68 @@ def test_the_ledger_keeps_what_turns_and_says_it(tmp_path: Path) -> None:
     file.write_text(text.replace("  verdict: holds\n", "  verdict: holds\n  rows: many\n", 1))
     with pytest.raises(LedgerError, match="rows"):
         load_ledger(file)
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool]]:
+    """By ending, the claims that can be judged, and whether they turn: from tables filtered here, and judged as plain results."""
+    found: dict[str, dict[str, bool]] = {}
+    for ending in (LEFT_OUT, HELD_OUT):
+        sides = [tmp_path_factory.mktemp(ending) for _ in range(2)]
+        for name in TABLES:
+            own, other = (pd.read_csv(ROOT / "book" / "results" / f"{name}{end}.csv") for end in ("", f"_{ending}"))
+            assert set(own["protocol"]) == set(other["protocol"]) and set(own["arm"]) == set(other["arm"])
+            seeds = sorted(set(own["seed"]))[: other["seed"].nunique()]
+            put(sides[0], **{name: own[own["seed"].isin(seeds)]})
+            put(sides[1], **{name: other})
+        found[ending] = {}
+        for claim in load_ledger(LEDGER):
+            words = [[QUERIES[query.name](Results(side)).verdict for query in claim.queries] for side in sides]
+            if claim.queries and claim.seeds is not None and "not tested" not in sum(words, []):
+                found[ending][claim.id] = combine(words[0]) != combine(words[1])
+    return found
+
+
+def test_the_chapter_counts_the_verdicts_that_turn(turned: dict[str, dict[str, bool]]) -> None:
+    left, held = ({claim for claim, turns in turned[ending].items() if turns} for ending in (LEFT_OUT, HELD_OUT))
+    notebook = nbformat.read(ROOT / "notebooks" / "75_robustness.ipynb", as_version=4)
+    (cell,) = (cell for cell in notebook.cells if cell.id == "row-effects-glue")
+    glued = {
+        out.metadata["scrapbook"]["name"]: out.data["application/papermill.record/text/plain"] for out in cell.outputs
+    }
+    counts = [glued[f"row-turned{end}"] for end in ("-left", "-held", "")]
+    assert counts == [str(len(claims)) for claims in (left, held, left | held)]
+    assert left ^ held and "`row-turned-left`" in notebook.cells[0].source  # the box has those of the same seeds
+    ledger = {claim.id: claim.row for claim in load_ledger(LEDGER)}
+    for words, claims in (("left out, the", left), ("held out, the", held)):
+        assert {claim for claim, row in ledger.items() if words in row} == claims
+
+
+def test_the_chapter_names_the_claims_that_are_not_judged_without_the_row(turned: dict[str, dict[str, bool]]) -> None:
+    """Of those that queries judge by seeds; and the one whose cell reads a table."""
+    asked = {claim.id for claim in load_ledger(LEDGER) if claim.queries and claim.seeds is not None}
+    unjudged = asked - turned[LEFT_OUT].keys()
+    assert unjudged == asked - turned[HELD_OUT].keys()
+    (cell,) = (
+        cell
+        for cell in nbformat.read(ROOT / "notebooks" / "75_robustness.ipynb", as_version=4).cells
+        if "could not be judged in this way" in cell.source
+    )
+    sentence = re.search(r"(\w+) claims could not be judged in this way: ([^.]*)", cell.source.replace("../", ""))
+    assert sentence is not None and sentence[1] == "Five"
+    assert set(re.findall(r"\*([a-z0-9-]+)\*", sentence[2])) == unjudged | {"lam-needs-coupling"}
+
+
+def test_the_splits_that_hold_the_row_out_are_the_first_that_do() -> None:
+    held = [seed for seed in range(100) if FAR_ROW not in split(ROWS, seed)[1].tolist()]
+    for name in TABLES:
+        seeds = sorted(set(pd.read_csv(ROOT / "book" / "results" / f"{name}_heldout.csv")["seed"]))
+        assert seeds == held[: 10 if name == "smoothness" else 5]
+
+
+def test_another_implementations_difference_by_placement_is_in_the_interval() -> None:
+    """The chapter on robustness calls it neither shown nor excluded."""
+    table = pd.read_csv(ROOT / "book" / "results" / "placement.csv").query("protocol == 'sound' and arm == 'λ = 0.001'")
+    wide = table.pivot_table(index="seed", columns="placement", values="rmse")
+    found = bootstrap_mean((wide["free"] - wide["spread"]).to_numpy())
+    assert found.low < 0.813 - 0.828 < 0 < found.high

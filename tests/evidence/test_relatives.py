@@ -414,6 +414,33 @@ def test_the_protocols_own_text_is_older_than_the_results() -> None:
     assert hashlib.sha256(own.encode()).hexdigest() == PROTOCOL
 
 
+def test_what_the_departures_say_of_repairs_and_of_six_forms() -> None:
+    """By t tests on the tables: of four repairs, two rivals, three units and ten tasks, and of ten or sixty comparisons with MSE."""
+    table = pd.read_csv(ROOT / "book" / "results" / "relatives.csv").query("units == 'standardised'")
+    wide = table.pivot(index=["task", "seed"], columns="method")
+    mse = wide["rmse", "MSE"]
+
+    def shown(gap: pd.Series, comparisons: int) -> list[int]:
+        by_task = [own for _, own in gap.dropna().groupby("task") if len(own) >= 8]
+        return [
+            sum(stats.ttest_1samp(own, 0, alternative=way).pvalue < 0.025 / comparisons for own in by_task)
+            for way in ("less", "greater")
+        ]
+
+    for share in (80, 60, 40):
+        at = wide[f"at_{share}"]
+        for repair in ("Lai, λ warmed up", "Lai, floor under the error", "Lai, tangent", "Lai, tangent and floor"):
+            better, worse = shown((at[repair] - at["Lai"]) / mse, 240)
+            _, dearer = shown((at[repair] - at["slope penalty"]) / mse, 240)
+            assert not better or worse + dearer
+    text = (ROOT / "book" / "relatives_protocol.md").read_text(encoding="utf-8")
+    assert "In standardised units no repair passes at any of the three." in text
+    counts = [shown((wide["rmse", "Lai"] - mse) / mse, n) for n in (10, 60)]
+    for better, worse in counts:
+        assert f"smaller on {better} and larger on {worse}." in text
+    assert counts[0] != counts[1]
+
+
 PROTOCOL = "2272cc58679a055d8c61a531e53ca9de6726ebe49a1f254aa6ac9ae76fc0c12f"
 
 

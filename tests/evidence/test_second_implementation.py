@@ -137,6 +137,14 @@ def test_the_books_seeds_train_on_the_far_row() -> None:
     assert all(FAR_ROW in split(ROWS, seed)[1].tolist() for seed in range(10))
 
 
+def test_the_page_says_which_seeds_it_has() -> None:
+    """Five; and of the first version's, 100 to 103, two held the row out."""
+    assert len(SEEDS) == 5 and sum(FAR_ROW in split(ROWS, seed)[0].tolist() for seed in range(100, 104)) == 2
+    page = (RESULTS.parent / "reproducibility.md").read_text(encoding="utf-8")
+    assert f"is {100 * LEVEL:g} % for all {len(CELLS) * len(MEASURES)} comparisons together" in page
+    assert "the first five from 100 on whose splits train on the row" in page and "two of four splits held" in page
+
+
 @pytest.mark.parametrize(
     ("protocol", "lam", "other"), [("sound", 0.1, 0.001), ("sound", 0.1, 0.01), ("corrected", 0.01, 0.001)]
 )
