@@ -108,7 +108,7 @@ def test_times_and_verdicts_are_those_of_the_sources_at_hand(tmp_path: Path) -> 
 def test_errata_are_counted(tmp_path: Path) -> None:
     (tmp_path / "errata.md").write_text("*Slip.* One.\n\nA *Slip.* inside a line.\n\n*Reading.* Two.\n*Slip.* Three.\n")
     said = health.page("errata", tmp_path)
-    assert "in 3 places" in said and "In 2 of them" in said and "other 1 are" in said
+    assert "in 3 places: 2 are slips" in said and "and 1 are" in said
 
 
 def test_a_child_may_be_killed_instead_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
