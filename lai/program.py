@@ -151,7 +151,8 @@ def traced(
 ) -> torch.fx.GraphModule | None:
     """The operations of :func:`program`: traced once for each ``kind`` of network, and each time where it is None.
 
-    With ``again`` only what was traced before, or None.
+    None where a value of a buffer decides what is computed, which a trace would fix; with ``again`` also where it was not
+    traced before.
     """
     from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 
@@ -159,7 +160,10 @@ def traced(
     key = kind, part.objective, part.own, str(names), str(like)
     if again or (kind is not None and key in _TRACED):
         return _TRACED.get(key)
-    found = make_fx(program(template, names, part))(*arguments)
+    try:
+        found = make_fx(program(template, names, part))(*arguments)
+    except RuntimeError:  # what fails in the program itself fails again where it runs as it is
+        return None
     if kind is not None:
         _TRACED[key] = found
     return found

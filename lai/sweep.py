@@ -265,7 +265,7 @@ class Sweep:
         check_shapes(model.eval(), train, val, 2)
         if part.rows is not None and len(part.rows):
             with explained():
-                # Before it is traced, as only then the graph is searched for what cannot be trained on.
+                # Outside the program, whose transforms leave no graph to search for what cannot be trained on.
                 value_and_input_gradient(FixedStatistics(model.train()), x[:2], create_graph=True)
                 program(self._template, self._names, part)(*self._arguments(part))
             if slope != "summed" and len(x) > 1:
@@ -302,8 +302,8 @@ class Sweep:
             if wanted and graph is not None:
                 self._programs[key] = compiled(graph, arguments)
             else:
-                way = graph or program(self._template, self._names, part)
-                self._programs[key] = way, f"eager: {'few steps' if self.compile else 'compile is False'}"
+                why = "it cannot be traced" if wanted else "few steps" if self.compile else "compile is False"
+                self._programs[key] = graph or program(self._template, self._names, part), f"eager: {why}"
         found, how = self._programs[key]
         if how not in self._ways:
             self._ways.append(how)

@@ -153,16 +153,16 @@ def load_ledger(path: str | Path) -> list[Claim]:
     LedgerError
         If an entry lacks a field or has one that is not known, an id is there twice, or a verdict, place or query is none.
     """
-    return list(_claims(Path(path).read_text(encoding="utf-8")))
+    return list(_claims(str(path), Path(path).read_text(encoding="utf-8")))
 
 
 @lru_cache(maxsize=4)  # every chapter of a built book asks for the ledger, which takes a second to parse
-def _claims(text: str) -> tuple[Claim, ...]:
+def _claims(path: str, text: str) -> tuple[Claim, ...]:
     import yaml
 
     entries = yaml.safe_load(text)
     if not isinstance(entries, list):
-        raise LedgerError("the ledger must be a list of claims")
+        raise LedgerError(f"{path}: a list of claims is needed")
     claims = tuple(_claim(entry) for entry in entries)
     seen: set[str] = set()
     for claim in claims:

@@ -66,6 +66,29 @@ def squares(network: Any, x: Tensor, y: Tensor) -> Tensor:
     return (network(x) - y).square().mean()
 
 
+class Switched(nn.Module):
+    """Asks a buffer for its value, which a trace would fix."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(2, 1).double()
+        self.register_buffer("by", torch.tensor(2.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.by.item() if self.by.item() > 1 else 1.0) * self.line(x)[:, 0]
+
+
+@pytest.mark.parametrize("compile", [True, False])
+def test_what_cannot_be_traced_runs_as_it_is(compile: bool) -> None:
+    torch.manual_seed(0)
+    models, data = [Switched(), Switched()], wave(32)
+    arms = sweep_of(models, compile=compile)
+    arms.fit(data, lams=[0.5, None], **SETTINGS)
+    assert arms.how == f"eager: {'it cannot be traced' if compile else 'compile is False'}"
+    for trained, model, lam in zip(arms.models(), models, [0.5, None], strict=True):
+        checks.same(trained, alone(model, data, lam)[0], rtol=1e-9, atol=1e-9)
+
+
 class Scaled(nn.Module):
     """Does not print what it multiplies by, as torch's layers and ours do or their settings tell."""
 
