@@ -124,6 +124,11 @@ def test_advice_counts_what_a_t_test_finds() -> None:
         )
     assert f"in {larger} of 30 comparisons, and a smaller one in none" in report.advice(report.RESULTS)
     assert f"({larger} of 30 in standardised units)" in report.answer(report.RESULTS)
+    # "often smaller with simpler methods" on the front page, and "try … before Lai loss" on that of the relatives
+    assert larger > 30 / 2
+    noise = ((wide["input noise"] - wide["Lai"]) / mse).groupby("task")
+    less = [stats.ttest_1samp(own.dropna(), 0, alternative="less").pvalue < 0.025 / 30 for _, own in noise]
+    assert sum(less) > len(less) / 2
 
 
 def test_the_story_has_the_shares_that_are_left() -> None:
