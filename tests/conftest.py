@@ -93,11 +93,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The first group that reads the built pages comes first and builds them, the others when they are there, so that no process waits."""
     groups = {item: group(item.nodeid) for item in items}
-    of_pages = list(dict.fromkeys(groups[item] for item in items if "html" in getattr(item, "fixturenames", ())))
+    asked = {item: getattr(item, "fixturenames", ()) for item in items}
+    of_pages = {groups[item] for item in items if "html" in asked[item]}
+    # One that needs no browser, as without one its tests are left out and nothing is built.
+    first = next((groups[item] for item in items if "html" in asked[item] and "browser" not in asked[item]), None)
 
     def place(item: pytest.Item) -> int:
         if groups[item] in of_pages:
-            return 0 if groups[item] == of_pages[0] else 2
+            return 0 if groups[item] == first else 2
         early = ("tests/benchmarks/", "tests/book/", "tests/evidence/")
         return 1 if item.nodeid.startswith(early) else 3
 

@@ -1,7 +1,7 @@
 """Stop commands at random moments, and see that nothing is lost and that the next call repairs what was left.
 
     make faults                            # a few moments
-    make faults ARGS="--moments 100"       # half an hour on two idle cores
+    make faults ARGS="--moments 100"       # a quarter of an hour on two idle cores
 
 Each moment has a folder of its own. The command is interrupted (SIGINT to all its processes, as a terminal does), killed
 (SIGKILL to itself alone) or loses a child (SIGKILL to one of the kernels and workers below it, as when memory runs out). Then it is called again and
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -147,30 +148,39 @@ def disturbed(command: Command, at: Path, after: float, fault: str, draw: random
     return f"lost: {', '.join(lost)}" if lost else ""
 
 
+def left_alone(name: str) -> tuple[float, dict[str, str]]:
+    """How long a command takes, and what it ends with."""
+    with tempfile.TemporaryDirectory() as folder:
+        lay_out(at := Path(folder) / "book")
+        began = time.monotonic()
+        if start(COMMANDS[name], at).wait() or not contents(at, COMMANDS[name].ends_with):
+            sys.exit(f"error: {name} fails when it is left alone")
+        return time.monotonic() - began, contents(at, COMMANDS[name].ends_with)
+
+
 def run(names: Sequence[str], moments: int, seed: int) -> dict[str, list[int]]:
     """How many moments each command survived, of how many; prints those that it did not."""
-    draw = random.Random(seed)
-    survived = {name: [0, 0] for name in names}
-    undisturbed: dict[str, tuple[float, dict[str, str]]] = {}
-    for n in range(moments):
-        name = names[n % len(names)]
-        command = COMMANDS[name]
+    pool = ThreadPoolExecutor(os.cpu_count())  # whose threads wait for the processes
+    needed = names[:moments]
+    undisturbed = dict(zip(needed, pool.map(left_alone, needed), strict=True))  # side by side, as later
+
+    def moment(n: int) -> tuple[str, str]:
+        """The command whose turn it is, and what went wrong with it."""
+        name, draw = names[n % len(names)], random.Random(f"{seed} {n}")
+        length, expected = undisturbed[name]
+        after, fault = draw.uniform(0, length), draw.choice(FAULTS)
         with tempfile.TemporaryDirectory() as folder:
-            if name not in undisturbed:
-                lay_out(alone := Path(folder) / "alone")
-                began = time.monotonic()
-                if start(command, alone).wait() or not contents(alone, command.ends_with):
-                    sys.exit(f"error: {name} fails when it is left alone")
-                undisturbed[name] = time.monotonic() - began, contents(alone, command.ends_with)
             lay_out(at := Path(folder) / "book")
-            length, expected = undisturbed[name]
-            after, fault = draw.uniform(0, length), draw.choice(FAULTS)
-            wrong = disturbed(command, at, after, fault, draw)
-            if not wrong and contents(at, command.ends_with) != expected:
+            wrong = disturbed(COMMANDS[name], at, after, fault, draw)
+            if not wrong and contents(at, COMMANDS[name].ends_with) != expected:
                 wrong = "the next call ends otherwise than one left alone"
+        print(f"  {n + 1} of {moments}: {name}, {fault} after {after:.2f} s: {wrong or 'repaired'}", flush=True)
+        return name, wrong
+
+    survived = {name: [0, 0] for name in names}
+    for name, wrong in pool.map(moment, range(moments)):
         survived[name][0] += not wrong
         survived[name][1] += 1
-        print(f"  {n + 1} of {moments}: {name}, {fault} after {after:.2f} s: {wrong or 'repaired'}", flush=True)
     return survived
 
 
