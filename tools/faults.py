@@ -4,9 +4,10 @@
     make faults ARGS="--moments 100"       # a quarter of an hour on two idle cores
 
 Each moment has a folder of its own. The command is interrupted (SIGINT to all its processes, as a terminal does), killed
-(SIGKILL to itself alone) or loses a child (SIGKILL to one of the kernels and workers below it, as when memory runs out). Then it is called again and
-left alone. What it had finished must still be there and whole, none of its processes may go on, and the second call has to end
-as one that was never disturbed.
+(SIGKILL to itself alone), loses a child (SIGKILL to one of the kernels and workers below it, as when memory runs out), or finds
+the disk full (no file of its may grow any more). It may then say that it ended well only if it did. It is called again and left
+alone: what it had finished must still be there and whole, none of its processes may go on, and the second call has to end as one
+that was never disturbed.
 """
 
 import argparse
@@ -34,7 +35,7 @@ from tools.refresh import METADATA
 from tools.values import option
 
 PATIENCE = 120.0  # seconds for processes to end
-FAULTS = ("interrupted", "killed", "a child killed")
+FAULTS = ("interrupted", "killed", "a child killed", "disk full")
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,16 @@ def contents(at: Path, pattern: str) -> dict[str, str]:
     return found
 
 
-def disturbed(command: Command, at: Path, after: float, fault: str, draw: random.Random) -> str:
+def fill_disk(process: psutil.Popen) -> None:
+    """From now on no file of a process, its children and theirs takes another byte, as far as the system can be told so."""
+    if sys.platform == "linux":
+        for one in (process, *process.children(recursive=True)):  # children to come inherit it
+            one.rlimit(psutil.RLIMIT_FSIZE, (0, 0))
+
+
+def disturbed(
+    command: Command, at: Path, after: float, fault: str, draw: random.Random, expected: dict[str, str]
+) -> str:
     """Stop the command in a fresh folder, then leave it alone; what is wrong with that, or nothing."""
     process = start(command, at)
     time.sleep(after)
@@ -129,6 +139,8 @@ def disturbed(command: Command, at: Path, after: float, fault: str, draw: random
             os.killpg(process.pid, signal.SIGINT)
         elif fault == "killed":
             process.kill()
+        elif fault == "disk full":
+            fill_disk(process)
         elif children:  # else it has none yet, and goes on
             draw.choice(children).kill()
     except (psutil.NoSuchProcess, ProcessLookupError):  # it ended before
@@ -139,13 +151,16 @@ def disturbed(command: Command, at: Path, after: float, fault: str, draw: random
         return f"{len(left)} of its processes went on"
     try:
         before = contents(at, command.kept)
+        if process.wait() == 0 and contents(at, command.ends_with) != expected:
+            return "it says that it ended well"
     except ValueError:
         return "a finished file is cut off"
     if start(command, at).wait():
         return "the next call fails"
     after_all = contents(at, command.kept)
-    lost = [name for name in before if after_all.get(name) != before[name]]
-    return f"lost: {', '.join(lost)}" if lost else ""
+    if lost := [name for name in before if after_all.get(name) != before[name]]:
+        return f"lost: {', '.join(lost)}"
+    return "" if contents(at, command.ends_with) == expected else "the next call ends otherwise than one left alone"
 
 
 def left_alone(name: str) -> tuple[float, dict[str, str]]:
@@ -171,9 +186,7 @@ def run(names: Sequence[str], moments: int, seed: int) -> dict[str, list[int]]:
         after, fault = draw.uniform(0, length), draw.choice(FAULTS)
         with tempfile.TemporaryDirectory() as folder:
             lay_out(at := Path(folder) / "book")
-            wrong = disturbed(COMMANDS[name], at, after, fault, draw)
-            if not wrong and contents(at, COMMANDS[name].ends_with) != expected:
-                wrong = "the next call ends otherwise than one left alone"
+            wrong = disturbed(COMMANDS[name], at, after, fault, draw, expected)
         print(f"  {n + 1} of {moments}: {name}, {fault} after {after:.2f} s: {wrong or 'repaired'}", flush=True)
         return name, wrong
 

@@ -2,7 +2,7 @@
 
 Nobody writes a verdict. Evidence is a line that a verdict cell of a notebook has printed, or a query of
 :mod:`evidence.ledger.queries` that reads tables of results, or, where nothing can be measured, the reason why. Each piece gives a
-word; :func:`evidence.ledger.views.combine` makes one verdict of several. The ledger's file keeps the verdicts so that they can be read and
+word; :func:`evidence.ledger.verdicts.combine` makes one verdict of several. The ledger's file keeps the verdicts so that they can be read and
 compared, and :func:`disagreements` says where file and evidence differ.
 """
 
@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from . import one_row
 from .queries import QUERIES
-from .views import VERDICTS, Judgement, Results, combine
+from .verdicts import VERDICTS, combine
+from .views import Judgement, Results
 
 VERSIONS = ("v1", "v2")
 """Of the paper."""

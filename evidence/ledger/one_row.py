@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from .queries import QUERIES
 from .stats import paired, student_mean
 from .tables import runs_of
-from .views import Judgement, MissingResults, Results, combine
+from .verdicts import combine
+from .views import Judgement, MissingResults, Results
 
 if TYPE_CHECKING:
     import pandas as pd

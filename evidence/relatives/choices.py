@@ -23,7 +23,7 @@ def choices(trials: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     trials : DataFrame
-        From :func:`evidence.relatives.study.relatives_study`, MSE among the methods.
+        From :func:`evidence.relatives.training.relatives_study`, MSE among the methods.
 
     Returns
     -------

@@ -12,7 +12,7 @@ import pandas as pd
 from evidence.ledger.paper import V2_SENSITIVITY, V2_SMOOTHNESS
 from evidence.ledger.queries.printed import judge_figure
 from evidence.ledger.stats import judge_steps, paired
-from evidence.ledger.views import all_of
+from evidence.ledger.verdicts import all_of
 
 READOUTS = {"exact": ("rmse", "variance"), "running": ("rmse_running", "variance_running")}
 """Which statistics BatchNorm has when the search reads a network out, and the columns that hold the results."""

@@ -36,7 +36,7 @@ def trained(lam: float) -> Run:
 # --- the verdict -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("lam", [0.05, 3.0])
+@pytest.mark.parametrize("lam", [pytest.param(0.05, marks=pytest.mark.long), 3.0])
 def test_verdict_does_not_depend_on_the_readers_lam(lam: float) -> None:
     said = trained(lam).printed["verdict-cheap"].splitlines()
     assert said[0].startswith("alpha-lambda (this network's variance): holds") and said[1] == VERDICT[1]

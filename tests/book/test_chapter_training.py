@@ -26,7 +26,7 @@ def run(**parameters: Any) -> Run:
     return Run(CHAPTER, worlds=8, **parameters).all(leave_out=NETWORKS)
 
 
-@pytest.mark.parametrize("lam", [0.05, 2.0])
+@pytest.mark.parametrize("lam", [pytest.param(0.05, marks=pytest.mark.long), 2.0])
 def test_verdicts_do_not_depend_on_lam(lam: float) -> None:
     done = run(lam=lam)
     for name in VERDICTS.keys() - NETWORKS:

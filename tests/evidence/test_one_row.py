@@ -18,7 +18,8 @@ from evidence.ledger.claims import Claim, LedgerError, load_ledger, rewritten
 from evidence.ledger.one_row import HELD_OUT, LEFT_OUT, With, Without
 from evidence.ledger.queries import QUERIES
 from evidence.ledger.stats import bootstrap_mean
-from evidence.ledger.views import Judgement, MissingResults, Results, combine
+from evidence.ledger.verdicts import combine
+from evidence.ledger.views import Judgement, MissingResults, Results
 from evidence.runs.arms import MSE, Cell, train_cells
 from evidence.runs.row_statistics import row_statistics
 from lai import rmse, set_exact_statistics

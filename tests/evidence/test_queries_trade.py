@@ -10,7 +10,8 @@ from ledger_tables import ask, falling, flat, rising, table
 
 from evidence.ledger.queries import QUERIES, STABLE
 from evidence.ledger.tables import ADHERES, shrunken_rmse
-from evidence.ledger.views import Results, below
+from evidence.ledger.verdicts import below
+from evidence.ledger.views import Results
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from torch.func import functional_call, hessian, jacrev, vmap
 from evidence import data
 from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives import methods as m
-from evidence.relatives import study as s
+from evidence.relatives import training as s
 from evidence.relatives.choices import choices, error_at, fronts
 from evidence.relatives.compare import MEASURES, PAIRS, closest, differences, in_pairs, relative, saved, tally
 from evidence.relatives.networks import CentredNetworks, LipschitzNetworks, Networks

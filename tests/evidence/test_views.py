@@ -9,18 +9,8 @@ from ledger_tables import LAMS, ask, falling, flat, rising, table, with_list
 from scipy import stats
 
 from evidence.ledger.queries import QUERIES
-from evidence.ledger.views import (
-    Judgement,
-    MissingResults,
-    Part,
-    Results,
-    at_bounds,
-    below,
-    combine,
-    some_of,
-    told,
-    views,
-)
+from evidence.ledger.verdicts import below, combine, some_of
+from evidence.ledger.views import Judgement, MissingResults, Part, Results, at_bounds, told, views
 
 
 def test_a_query_judges_every_protocol_and_evaluation_by_itself(tmp_path: Path) -> None:

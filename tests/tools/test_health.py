@@ -122,7 +122,7 @@ def test_a_child_may_be_killed_instead_of_the_command(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(faults, "start", start)
     command = faults.COMMANDS["papermill"]
-    assert faults.disturbed(command, tmp_path, 0.0, "a child killed", random.Random(0)) == ""
+    assert faults.disturbed(command, tmp_path, 0.0, "a child killed", random.Random(0), {}) == ""
     assert [process.wait() for process in started] == [3, 0]  # the first came to its own end
 
 

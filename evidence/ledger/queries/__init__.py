@@ -4,7 +4,8 @@ The tables are those of :mod:`evidence.runs.experiments`; :mod:`evidence.ledger.
 queries on one subject, and importing the package enters them all into ``QUERIES``.
 """
 
-from ..views import QUERIES, Results, all_of, within
+from ..verdicts import all_of, within
+from ..views import QUERIES, Results
 from . import formulas, printed, sensitivity, smoothness, trade
 from .smoothness import SIMILAR
 from .trade import STABLE

@@ -11,7 +11,8 @@ import numpy as np
 from evidence.runs.experiments import EXPERIMENTS
 
 from ..paper import V1_SAMPLING, V1_SMOOTHNESS, V2_LIST_RMSE, V2_SENSITIVITY, V2_SMOOTHNESS
-from ..views import TRADES, Judge, Judgement, Part, Results, View, all_of, over_views, query, together
+from ..verdicts import all_of
+from ..views import TRADES, Judge, Judgement, Part, Results, View, over_views, query, together
 from .sensitivity import FEATURES, LIST
 
 if TYPE_CHECKING:

@@ -8,21 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..views import (
-    Judgement,
-    MissingResults,
-    Results,
-    View,
-    all_of,
-    any_of,
-    at_bounds,
-    below,
-    interval_text,
-    over_views,
-    query,
-    views,
-    within,
-)
+from ..verdicts import all_of, any_of, below, interval_text, within
+from ..views import Judgement, MissingResults, Results, View, at_bounds, over_views, query, views
 from .trade import STABLE
 
 if TYPE_CHECKING:

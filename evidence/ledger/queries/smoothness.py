@@ -13,6 +13,7 @@ from lai.factor import check_choice
 from ..paper import V1_SAMPLING, V1_SMOOTHNESS, V2_SMOOTHNESS
 from ..stats import judge_steps
 from ..tables import ADHERES, EVALUATIONS, runs_of
+from ..verdicts import all_of, any_of, below, interval_text, within
 from ..views import (
     Judge,
     Judgement,
@@ -21,17 +22,12 @@ from ..views import (
     Results,
     Version,
     View,
-    all_of,
-    any_of,
     at_bounds,
-    below,
-    interval_text,
     over_versions,
     over_views,
     query,
     together,
     views,
-    within,
 )
 from .trade import ACTS
 

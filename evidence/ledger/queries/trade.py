@@ -8,6 +8,7 @@ from evidence.relatives.compare import MSE, differences
 
 from ..stats import judge_steps
 from ..tables import ADHERES, shrunken_rmse
+from ..verdicts import all_of, any_of, below, interval_text, some_of
 from ..views import (
     TRADES,
     Judgement,
@@ -15,15 +16,10 @@ from ..views import (
     Results,
     Version,
     View,
-    all_of,
-    any_of,
     at_bounds,
-    below,
-    interval_text,
     over_versions,
     over_views,
     query,
-    some_of,
     together,
 )
 
