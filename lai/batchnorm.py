@@ -133,6 +133,7 @@ def set_exact_statistics(model: nn.Module, x: Tensor, *, batch_size: int = 8192)
     check_kind("x", x, Tensor, "a tensor; torch.as_tensor makes one")
     if x.ndim == 0 or len(x) == 0:
         raise ValueError(f"x has shape {tuple(x.shape)}: statistics need at least one row")
+    model = getattr(model, "_orig_mod", model)  # a compiled model does not see hooks
     left = {m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats}
     with evaluating(model):
         while left:
@@ -194,7 +195,7 @@ class HandedOut(nn.Module):
     def __init__(self, norm: _BatchNorm) -> None:
         super().__init__()
         self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
-        self.momentum = 0.0 if norm.momentum is None else norm.momentum
+        self.momentum: float = norm.momentum  # type: ignore[assignment]  # a sweep takes no other
         self.held: Moments | None = None
         self.seen: Moments | None = None
         self.count = 0

@@ -317,14 +317,9 @@ def _times_slope(g: Tensor, k: Tensor, bound: Tensor, power: int) -> Tensor:
     a = k.abs()
     with torch.no_grad():
         flat = (bound - a).sgn_().mul_(0.5).add_(0.5)  # 1, 0, or ½ at a tie
-    if torch.is_grad_enabled():
-        way = torch.lerp(torch.sgn(k) / torch.maximum(a, bound), -k, flat)  # 1/k where it is wanted, and never 1/0
-        cos = torch.hypot(k, k.new_ones(())).reciprocal()
-        return g * cos * way * cos * power
-    # The same in place, as a fresh tensor for each operation takes as long as the operation.
-    way = torch.maximum(a, bound).reciprocal_().mul_(torch.sgn(k)).lerp_(-k, flat)
-    cos = torch.hypot(k, k.new_ones(())).reciprocal_()
-    return (g * cos).mul_(way).mul_(cos).mul_(power)
+    way = torch.lerp(torch.sgn(k) / torch.maximum(a, bound), -k, flat)  # 1/k where it is wanted, and never 1/0
+    cos = torch.hypot(k, k.new_ones(())).reciprocal()
+    return g * cos * way * cos * power
 
 
 def _times_slope_by_bound(g: Tensor, k: Tensor, bound: Tensor, power: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .factor import check_flag, check_kind, check_number, check_outputs, compute_dtype
-from .obstacles import explained, leaves, refuse_dead_ends, refuse_wrappers
+from .obstacles import explained, leaves, refuse_a_cut_branch, refuse_dead_ends, refuse_wrappers
 
 NO_GRADIENT = "inputs.requires_grad is False: call inputs.requires_grad_() first, or use value_and_input_gradient"
 
@@ -77,13 +77,21 @@ def input_gradient(
     tensor([[2., 5.],
             [6., 5.]])
     """
-    return _slopes(output, inputs, create_graph, features, scale, allow_unused, look=True)
+    return _slopes(output, inputs, create_graph, features, scale, allow_unused)
 
 
 def _slopes(
-    output: Tensor, inputs: Any, create_graph: bool | None, features: Any, scale: Any, allow_unused: bool, *, look: bool
+    output: Tensor,
+    inputs: Any,
+    create_graph: bool | None,
+    features: Any,
+    scale: Any,
+    allow_unused: bool,
+    *,
+    look: bool = True,
+    branches: bool = False,
 ) -> Tensor:
-    """:func:`input_gradient`; only with ``look`` is the graph searched for what cannot be trained on."""
+    """:func:`input_gradient`; only with ``look`` is the graph searched for what cannot be trained on, and its branches too."""
     xs = inputs if isinstance(inputs, tuple) else (inputs,)
     if not isinstance(output, Tensor) or not xs or not all(isinstance(x, Tensor) for x in xs):
         kinds = ", ".join(type(x).__name__ for x in xs)
@@ -102,18 +110,21 @@ def _slopes(
     if distributed and output.requires_grad and create_graph:
         refuse_wrappers(output, xs)
 
+    def differentiated(by: Sequence[Tensor], ones: Tensor, *, create_graph: bool) -> Any:
+        device = output.device.type
+        on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        # Autocast is for the forward pass: what a model computes in float32 must not come back in float16.
+        with explained(), torch.autocast(device, enabled=False) if on else nullcontext():
+            return torch.autograd.grad(
+                output, by, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
+            )
+
     def pull(ones: Tensor) -> list[Tensor]:
         ones.requires_grad_(create_graph and look)  # for the search alone: a gradient by them costs a pass
         grads: Iterable[Tensor | None] = [None] * len(xs)
         # A graph is kept even if create_graph is off: the caller still has the loss of this output to minimise.
         if output.requires_grad:
-            device = output.device.type
-            on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-            # Autocast is for the forward pass: what a model computes in float32 must not come back in float16.
-            with explained(), torch.autocast(device, enabled=False) if on else nullcontext():
-                grads = torch.autograd.grad(
-                    output, xs, ones, create_graph=create_graph, retain_graph=True, allow_unused=True
-                )
+            grads = differentiated(xs, ones, create_graph=create_graph)
         found = [g for g in grads if g is not None]
         if len(found) < len(xs) and not allow_unused:
             raise ValueError(
@@ -122,6 +133,9 @@ def _slopes(
             )
         if create_graph and found and look:
             refuse_dead_ends(found, xs, ones)
+            if branches:
+                used = [x for g, x in zip(grads, xs, strict=True) if g is not None]
+                refuse_a_cut_branch(found, ones, differentiated(used, 3 * ones.detach(), create_graph=False))
         return [torch.zeros_like(x) if g is None else g for g, x in zip(grads, xs, strict=True)]
 
     return _all_slopes(pull, output, features, scale)
@@ -218,7 +232,9 @@ def value_and_input_gradient(
             # Fresh leaves, so that the caller's tensors stay as they are.
             xs = tuple(x if create_graph and x.requires_grad else x.detach().requires_grad_() for x in xs)
             output = of_chosen(*xs)
-            k = _slopes(output, xs, create_graph, features, scale, allow_unused, look=mode not in seen)
+            once = isinstance(model, nn.Module) and mode not in seen
+            how = {"look": once or not isinstance(model, nn.Module), "branches": once}
+            k = _slopes(output, xs, create_graph, features, scale, allow_unused, **how)
             if create_graph:
                 seen.add(mode)
                 _warn_of_frozen(model, every, output, xs)
@@ -292,17 +308,17 @@ class WithSlopes(nn.Module):
         return value_and_input_gradient(self.model, {**every, **kwargs}, wrt=self.wrt, **self.how)
 
 
-def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> None:
+def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs, *, wrt: Any = None) -> None:
     r"""Raise if one sample's output depends on another sample's input.
 
     The Lai loss needs each sample's own slope; where samples mix, as by BatchNorm in training mode, there is none, and
     :func:`input_gradient` is silently wrong. The probe differentiates the first 16 outputs with respect to every
-    floating-point input (to ``wrt`` of a WithSlopes), in the model's present mode. A Module is given these 16 samples only,
-    any other callable all. A Module's buffers, the random state and ``.grad`` are left as they were.
+    floating-point input that has a row for each (to ``wrt``, or that of a WithSlopes), in the model's present mode. A Module is
+    given these 16 samples only, any other callable all. A Module's buffers, the random state and ``.grad`` are left as they were.
 
     Parameters
     ----------
-    model, inputs : as in :func:`value_and_input_gradient`; N >= 2
+    model, inputs, wrt : as in :func:`value_and_input_gradient`; N >= 2
 
     Raises
     ------
@@ -322,13 +338,15 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs) -> 
         ...
     RuntimeError: samples are not independent: an output depends on another sample's input. ...
     """
-    wrt = None
     if isinstance(model, WithSlopes):
-        model, wrt = model.model, model.wrt
-    if isinstance(model, nn.Module):
-        inputs = each_tensor(lambda t: t[:16], inputs)
+        model, wrt = model.model, model.wrt if wrt is None else wrt
     every = arguments(inputs)
     places = _places(every, wrt)
+    n = len(every[places[0]]) if every[places[0]].ndim else 0
+    if wrt is None:  # others, such as a temperature, are of no sample
+        places = [place for place in places if every[place].shape[:1] == (n,)] or places
+    if isinstance(model, nn.Module):
+        every = each_tensor(lambda t: t[:16] if t.shape[:1] == (n,) else t, every)
     with unchanged(model), torch.inference_mode(False), torch.enable_grad():
         xs = tuple(every[place].clone().detach().requires_grad_() for place in places)
         every |= dict(zip(places, xs, strict=True))

@@ -243,8 +243,6 @@ def pointwise_error(base: Base) -> tuple[Error, Factor]:
 def plain_loss(base: Base) -> Error:
     """The mean error over a batch, which the Lai loss of this base weighs: what the batches without slopes minimise."""
     error = pointwise_error(base)[0]
-    if base in BASES:
-        return nn.functional.l1_loss if base == "mae" else nn.functional.mse_loss
     return lambda input, target: error(input, target).mean()
 
 
@@ -328,7 +326,7 @@ class LaiLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """The options, as in the constructor."""
-        given = {"lam": self.lam.tolist(), **self._options()._asdict()}
+        given = {"lam": "meta" if self.lam.is_meta else self.lam.tolist(), **self._options()._asdict()}
         return ", ".join(f"{name}={value!r}" for name, value in given.items() if value is not None)
 
 

@@ -119,7 +119,11 @@ def _outputs(model: Callable[..., Tensor], x: Inputs) -> Tensor:
     if any(isinstance(t, Tensor) and t.shape[:1] == (0,) for t in every.values()):
         shapes = ", ".join(str(tuple(t.shape)) for t in every.values() if isinstance(t, Tensor))
         raise ValueError(f"x has shape {shapes}: at least one row is needed")
-    return wide(call(model, every))
+    output = call(model, every)
+    check_kind(
+        "the model's output", output, Tensor, "a tensor; of several outputs, wrap the model in one that returns one"
+    )
+    return wide(output)
 
 
 @contextmanager
@@ -127,6 +131,18 @@ def evaluating(model: object) -> Iterator[None]:
     """Eval mode and no gradients."""
     with in_eval_mode(model.modules() if isinstance(model, nn.Module) else ()), torch.no_grad():
         yield
+
+
+@contextmanager
+def kept_mode_on_error(model: nn.Module) -> Iterator[None]:
+    """The mode of each module is put back if an error leaves."""
+    modes = [(m, m.training) for m in model.modules()]
+    try:
+        yield
+    except BaseException:
+        for m, training in modes:
+            m.training = training
+        raise
 
 
 @contextmanager

@@ -54,7 +54,8 @@ class Standardize(nn.Module):
     def from_data(cls, x: Tensor) -> Standardize:
         r"""From the mean and population standard deviation of a sample (N, \*features)."""
         exact = wide(x)
-        return cls(exact.mean(0).to(x), exact.std(0, correction=0).to(x))
+        like = x if x.is_floating_point() else x.float()
+        return cls(exact.mean(0).to(like), exact.std(0, correction=0).to(like))
 
     def inverse(self) -> Standardize:
         """x · std + mean, as a last layer."""

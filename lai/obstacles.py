@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -80,6 +81,22 @@ def refuse_dead_ends(slopes: list[Tensor], xs: tuple[Tensor, ...] = (), ones: Te
     dead = ("NotImplemented", "Error", "CompiledFunctionBackwardBackward")
     if not whole or any(name.endswith(dead) for name in nodes.values()):
         raise RuntimeError(_way_out(" ".join(sorted(nodes.values()))))
+
+
+def refuse_a_cut_branch(slopes: list[Tensor], ones: Tensor, of_thrice: list[Tensor]) -> None:
+    """Raise where a backward was cut on one of several ways from the output to the input.
+
+    Slopes k are linear in ``ones``, so Σ ones · ∂(Σ k · constant k) / ∂ones is Σ k², and less where something was cut. Slopes
+    ``of_thrice`` the ones tell how far rounding carries: nothing is said of those that are lost in it.
+    """
+    square = sum(k.detach().square().sum() for k in slopes)
+    lost = sum((t - 3 * k.detach()).square().sum() for k, t in zip(slopes, of_thrice, strict=True))
+    if not 0 < lost + square < torch.inf or lost > 1e-10 * square:
+        return
+    with explained():
+        (back,) = torch.autograd.grad(sum((k * k.detach()).sum() for k in slopes), ones, retain_graph=True)  # type: ignore[arg-type]
+    if (back * ones.detach()).sum() < 0.99 * square:
+        raise RuntimeError(_way_out(""))
 
 
 def refuse_wrappers(output: Tensor, xs: tuple[Tensor, ...]) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -136,8 +137,8 @@ def program(template: nn.Module, names: Sequence[Sequence[Any]], part: Part) -> 
     return flat
 
 
-_TRACED: dict[Any, torch.fx.GraphModule] = {}
-"""Traced programs, by all that they depend on."""
+_TRACED: MutableMapping[Objective, dict[Any, torch.fx.GraphModule]] = WeakKeyDictionary()
+"""Traced programs of an objective, by all else that they depend on."""
 
 
 def traced(
@@ -157,15 +158,15 @@ def traced(
     from torch.fx.experimental.proxy_tensor import make_fx  # it takes a second to import
 
     like = [(t.shape, t.dtype, t.device) for t in arguments]
-    key = kind, part.objective, part.own, str(names), str(like)
-    if again or (kind is not None and key in _TRACED):
-        return _TRACED.get(key)
+    before, key = _TRACED.setdefault(part.objective, {}), (kind, part.own, str(names), str(like))
+    if again or (kind is not None and key in before):
+        return before.get(key)
     try:
         found = make_fx(program(template, names, part))(*arguments)
     except RuntimeError:  # what fails in the program itself fails again where it runs as it is
         return None
     if kind is not None:
-        _TRACED[key] = found
+        before[key] = found
     return found
 
 

@@ -51,7 +51,7 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         plain error that ``loss`` names, or on MSE.
     lam_units : "raw" or "standardised"
         The units of the slopes with which λ is compared: those of the data, or standard deviations of the target per
-        standard deviation of the feature.
+        standard deviation of the feature, which "auto" always takes unless it is given ``lams``.
     loss : dict, optional: ``base``, ``norm``, ``l1_ratio`` and ``normalize`` of :func:`lai.lai_loss`
     budget : dict, optional, for "auto"; default: ``{"max_error": 0.01}``
         ``max_error``, ``max_slope``, ``features`` (numbers or names) and ``lams`` of :func:`lai.choose_lam`, which measures
@@ -118,7 +118,20 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         self.random_state, self.verbose, self.device = random_state, verbose, device
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LaiRegressor:
-        """Train on X (N, d) and y (N,), each row's loss times its weight (N,), of which only the ratios count."""
+        """Train on X (N, d) and y (N,), each row's loss times its weight (N,), of which only the ratios count.
+
+        After an error the estimator is as it was.
+        """
+        before = self.__dict__.copy()
+        self.__dict__.pop("choice_", None)
+        try:
+            self._fit(X, y, sample_weight)
+        except BaseException:
+            self.__dict__ = before
+            raise
+        return self
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> None:
         X, y = validate_data(self, X, y, dtype=[np.float64, np.float32], y_numeric=True)
         weight = _check_sample_weight(sample_weight, X, ensure_non_negative=True)
         kept = weight > 0
@@ -140,14 +153,15 @@ class LaiRegressor(RegressorMixin, BaseEstimator):
         self._y_scaler = StandardScaler().fit(y[:, None], sample_weight=weight)
         # The target is standardised either way, so the unit of x alone decides in which units a slope comes out.
         raw = self._x_scaler.scale_ / self._y_scaler.scale_
-        self._unit = (raw if self.lam_units == "raw" else np.ones_like(raw)).astype(X.dtype)
+        by_itself = isinstance(self.lam, str) and "lams" not in (self.budget or {})
+        one = by_itself or self.lam_units == "standardised"
+        self._unit = (np.ones_like(raw) if one else raw).astype(X.dtype)
         target = self._y_scaler.transform(y[:, None])[:, 0].astype(X.dtype)
         where = resolve_device(self.device)
         data = [torch.from_numpy(a).to(where) for a in (self._inputs(X), target, weight.astype(X.dtype))]
         self.lam_ = self._choose(data, schedule, seed) if isinstance(self.lam, str) else self._by_feature(self.lam)
         train, val = self._split(data, seed) if self.early_stopping else (data, None)
         self._train(train, val, schedule, seed)
-        return self
 
     def predict(self, X: Any) -> Any:
         """The target's estimate (N,) for X (N, d)."""

@@ -19,7 +19,16 @@ from .metrics import rmse
 from .obstacles import CALMER, TOO_SHORT, explained
 from .program import BETAS, Name, Network, Objective, Part, compiled, program, traced
 from .schedule import LaiSchedule, check_count
-from .training import batch_order, batch_sizes, check_data, check_shapes, inside_and_outside, lai_points, resolve_device
+from .training import (
+    batch_order,
+    batch_sizes,
+    check_data,
+    check_shapes,
+    inside_and_outside,
+    is_true,
+    lai_points,
+    resolve_device,
+)
 
 WORTH_COMPILING = 2000
 """Steps of one kind from which "auto" compiles: a graph costs some ten seconds once, and saves a millisecond a step."""
@@ -80,7 +89,7 @@ class Sweep:
         self._template = HandedOut.replacing(copy.deepcopy(self._first)).train()
         norms = sorted(n for n, m in self._template.named_modules() if isinstance(m, HandedOut))
         self._coupled = bool(norms)
-        states = [model.state_dict() for model in models]
+        states = [model.state_dict() | _unsaved(model) for model in models]
         stacked = {n: torch.stack([s[n].detach() for s in states]).to(self.device) for n in states[0]}
         trained = [name for name, p in models[0].named_parameters() if p.requires_grad]
         self._rows: dict[Name, Tensor] = {("weight", name): stacked[name].clone() for name in trained}
@@ -112,7 +121,10 @@ class Sweep:
         state |= self._fixed | self._counts
         result = [copy.deepcopy(self._first).train() for _ in range(len(self))]
         for i, model in enumerate(result):
-            model.load_state_dict({name: values[i] for name, values in state.items()}, strict=False)
+            own = {name: values[i] for name, values in state.items()}
+            model.load_state_dict(own, strict=False)
+            for name, buffer in _unsaved(model).items():
+                buffer.copy_((own | self._same)[name])
         return result
 
     def branch(self, index: Sequence[int]) -> Sweep:
@@ -156,6 +168,7 @@ class Sweep:
             What stands for k where BatchNorm couples the samples (``lai.batchnorm.SLOPES``).
         val : (x, y), optional, for every network's RMSE after every ``validate_every``-th epoch and the last
         **options : ``base``, ``norm``, ``l1_ratio``, ``order`` and ``normalize`` of :func:`lai.lai_loss`
+            What a ``base`` of your own does beside tensor operations is done once for all steps, when it is traced.
 
         Returns
         -------
@@ -177,20 +190,21 @@ class Sweep:
         check_choice("slope", slope, tuple(SLOPES))
         check_kind("schedule", schedule, LaiSchedule | None, "a lai.LaiSchedule, or None")
         check_kind("each_epoch", each_epoch, Callable | None, "a function of what an epoch measured, or None")
-        least = 2 if self._coupled else 1
-        sizes = batch_sizes(
-            len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last, least=least
-        )
+        sizes = batch_sizes(len(x), batch_size, epochs, seed=seed, first_epoch=first_epoch, drop_last=drop_last)
         lam, takers, rest = self._takers(lams, x)
         schedule = schedule or LaiSchedule(1.0) if takers.numel() else LaiSchedule(0.0)
         points = schedule.sampling == "points"
         if self._coupled and points:
             raise ValueError("schedule.sampling = 'points': BatchNorm would mix the sampled points; use 'batches'")
-        losses = _objectives(slope, tuple(sorted(options.items())))
+        losses = _objectives_of(slope, options)
         if self._coupled and min(sizes) == 1:
             raise ValueError(f"batch_size = {batch_size}: leaves a batch of one sample, {TOO_SHORT}")
         held_out = None if val is None else tuple(t.to(self.device) for t in check_data("val", val))
-        self._rehearse(Part(losses.whole, (x[:2], y[:2], lam), (False, False, True), takers), (x, y), held_out, slope)
+        few = x[:2], y[:2]
+        parts = [Part(losses.plain, few, (False, False))]
+        if takers.numel():
+            parts.append(Part(losses.whole, (*few, lam), (False, False, True), takers))
+        self._rehearse(parts, (x, y), held_out, slope)
         self._ways = []
         steps = epochs * len(sizes)
         lai = round(schedule.alpha * steps)
@@ -215,7 +229,7 @@ class Sweep:
                 due = (epoch + 1 - first_epoch) % validate_every == 0 or epoch + 1 == first_epoch + epochs
                 history["val_rmse"] += [rmse(m, *held_out) if due else None for m in self.models()]
             row = {name: values[-len(self) :] for name, values in history.items()} | {"epoch": epoch}
-            if each_epoch is not None and each_epoch(row) is True:
+            if each_epoch is not None and is_true(each_epoch(row)):
                 break
         return history
 
@@ -257,17 +271,27 @@ class Sweep:
         takers, rest = (torch.tensor(of, dtype=torch.long, device=self.device) for of in rows)
         return lam.to(self.device), takers, rest
 
-    def _rehearse(self, part: Part, train: Any, val: Any, slope: Slope) -> None:
+    def _rehearse(self, parts: list[Part], train: Any, val: Any, slope: Slope) -> None:
         """What cannot work fails before any weight moves."""
         model, (x, y) = self.models()[0], train
         if y.shape[1:] not in ((), (1,)):
             raise ValueError(f"train: y has shape {tuple(y.shape)}: a sweep takes (N,) or (N, 1); lai.fit takes more")
         check_shapes(model.eval(), train, val, 2)
-        if part.rows is not None and len(part.rows):
+        if len(parts) > 1:
             with explained():
                 # Outside the program, whose transforms leave no graph to search for what cannot be trained on.
                 value_and_input_gradient(FixedStatistics(model.train()), x[:2], create_graph=True)
-                program(self._template, self._names, part)(*self._arguments(part))
+        if not self._coupled or len(x) > 1:
+            for part in parts:
+                try:
+                    with explained():
+                        program(self._template, self._names, part)(*self._arguments(part))
+                except RuntimeError as error:
+                    if "called random operation" not in str(error):
+                        raise
+                    what = "models draw random numbers, which a sweep does not take; leave that out, or use lai.fit"
+                    raise RuntimeError(what) from error
+        if len(parts) > 1:
             if slope != "summed" and len(x) > 1:
                 assert_independent_samples(FixedStatistics(model.train()), x)
 
@@ -296,7 +320,8 @@ class Sweep:
         key = *step, torch.get_num_threads(), wanted, many
         if key not in self._programs:
             # Torch's layers and ours say all of the architecture, those of others may not.
-            kind = str(_settings(self._first)) if all(map(_is_known, self._first.modules())) else None
+            sure = all(_is_known(m) and not _has_hooks(m) for m in self._first.modules())
+            kind = str(_settings(self._first)) if sure else None
             arguments = self._arguments(part)
             graph = traced(kind, self._template, self._names, part, arguments, again=not (wanted or many))
             if wanted and graph is not None:
@@ -326,10 +351,16 @@ class _Objectives(NamedTuple):
     part: Objective  # of a part of them, plain for the others
 
 
+def _objectives_of(slope: Slope, options: dict[str, Any]) -> _Objectives:
+    """One object for the same options, as programs are kept by it; of an error of the user's a fresh one, as it may have changed."""
+    lai_loss(torch.zeros(1), torch.zeros(1), torch.zeros(1), **options)  # says what is wrong with the options
+    make = _objectives.__wrapped__ if callable(options.get("base")) else _objectives
+    return make(slope, tuple(sorted(options.items())))
+
+
 @cache
 def _objectives(slope: Slope, options: tuple[tuple[str, Any], ...]) -> _Objectives:
     given = dict(options)
-    lai_loss(torch.zeros(1), torch.zeros(1), torch.zeros(1), **given)  # says what is wrong with the options
     if given.get("reduction", "mean") != "mean":
         raise ValueError(f"reduction = {given['reduction']!r}: training minimises the mean")
     plain_error = plain_loss(given.get("base", "mse"))
@@ -368,14 +399,27 @@ def _is_known(layer: nn.Module) -> bool:
     return type(layer).__module__.split(".")[0] in ("torch", "lai")
 
 
+def _has_hooks(layer: nn.Module) -> bool:
+    return any(vars(layer)[name] for name in vars(layer) if name.endswith("_hooks"))
+
+
+def _unsaved(model: nn.Module) -> dict[str, Tensor]:
+    """The buffers that a state dict leaves out."""
+    saved = model.state_dict()
+    return {name: buffer for name, buffer in model.named_buffers() if name not in saved}
+
+
 def _settings(model: nn.Module) -> list[Any]:
-    """Of the weights and buffers what they are, and of torch's layers and ours more than they print: the heads, say."""
+    """Of the weights and buffers what they are, of torch's layers and ours more than they print: the heads, say; of others
+    what is plain to compare."""
     held = [*model.named_parameters(), *model.named_buffers()]
     found: list[Any] = [(name, t.shape, t.dtype, t.requires_grad) for name, t in held]
     for name, m in model.named_modules():
-        if _is_known(m):
-            public = sorted((k, repr(v)) for k, v in vars(m).items() if k[0] != "_" and k != "training")
-            found.append((name, type(m).__qualname__, public))
+        known, plain = _is_known(m), (bool, int, float, str, tuple, type(None))
+        public = {
+            k: v for k, v in vars(m).items() if k[0] != "_" and k != "training" and (known or isinstance(v, plain))
+        }
+        found.append((name, type(m).__qualname__, sorted((k, repr(v)) for k, v in public.items())))
     return found
 
 
@@ -387,6 +431,10 @@ def _check_models(models: Sequence[nn.Module]) -> None:
         check_kind(f"models[{i}]", model, nn.Module, "a Module")
         if isinstance(model, WithSlopes):
             raise TypeError(f"models[{i}] is a lai.WithSlopes: give the model that it wraps, .model")
+        if any(isinstance(m, FixedStatistics) and m.statistics == "running" for m in model.modules()):
+            raise ValueError(
+                f"models[{i}] has lai.FixedStatistics of 'running': give the model it wraps, and slope='running'"
+            )
     if len({str((model, _settings(model))) for model in models}) > 1:
         raise ValueError("models differ in architecture, dtype or which weights are trained: a sweep is of one")
     if not any(p.requires_grad for p in models[0].parameters()):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .factor import check_choice, check_flag, check_kind, check_positive, compute_dtype, wide
 from .gradient import Inputs, WithSlopes, arguments, assert_independent_samples, call, each_tensor, unchanged
 from .loss import Error, LaiLoss, check_weight, pointwise_error
-from .metrics import evaluating, rmse
+from .metrics import evaluating, kept_mode_on_error, rmse
 from .obstacles import CALMER, TOO_SHORT, explained
 from .schedule import LaiSchedule, check_count
 
@@ -58,7 +58,7 @@ def fit(
         names, and MSE, with a warning, for a criterion without one.
     schedule : LaiSchedule, optional, where ``criterion`` applies; default: everywhere from the start
     epochs, batch_size : int
-    lr : float, of Adam, or of all groups of ``optimizer``, which keep their own where there is none
+    lr : float, of Adam, or of all groups of ``optimizer``, which keep their own where there is none; not with ``scheduler``
     seed : int
         Of the batch order and of the model's own randomness, such as dropout: arms trained with one seed see identical
         batches, whatever their loss.
@@ -71,7 +71,7 @@ def fit(
     scheduler : torch learning-rate scheduler of ``optimizer``, optional
         Takes a step after every epoch; ReduceLROnPlateau sees the epoch's ``val_rmse``, or ``loss`` without ``val``.
     each_epoch : callable (row), called after every epoch; True ends the training
-        ``row`` is the epoch's entry of each list that is returned, such as ``row["val_rmse"]``.
+        ``row`` is the epoch's entry of each list that is returned, such as ``row["val_rmse"]``. True may be numpy's or torch's.
     weight : Tensor (N,), at least 0, optional, for a :class:`lai.LaiLoss` as criterion, or none
         Each sample's loss is multiplied by its weight over their mean.
     allow_coupling : bool
@@ -120,15 +120,18 @@ def fit(
     x, y, share, held_out = each_tensor(lambda t: t.to(where), (x, y, share, held_out))
     losses = _Losses(model, criterion, plain)
     optimizer = _optimizer(model, optimizer, lr, scheduler)
-    model.train()
     history: dict[str, list[float]] = {name: [] for name in ("epoch", "loss", "lai_share")}
     if held_out is not None:
         history["val_rmse"] = []
     cuda = [where] if where.type == "cuda" else []
     with torch.random.fork_rng(devices=cuda), torch.enable_grad():
-        losses.rehearse((x, y, share), held_out, min(2, *sizes))
-        if criterion is not None and not allow_coupling and len(y) > 1:
-            assert_independent_samples(getattr(model, "_orig_mod", model), x)
+        with kept_mode_on_error(model):
+            model.train()
+            losses.rehearse((x, y, share), held_out, min(2, *sizes))
+            if criterion is not None and not allow_coupling and len(y) > 1:
+                assert_independent_samples(getattr(model, "_orig_mod", model), x)
+        for group in optimizer.param_groups:
+            group["lr"] = group["lr"] if lr is None else lr
         for epoch in _with_bar(range(first_epoch, first_epoch + epochs), progress):
             own_seed, order = batch_order(seed, epoch, len(y))
             _seed(own_seed, where)
@@ -148,21 +151,26 @@ def fit(
                 scheduler.step(row.get("val_rmse", row["loss"]))
             elif scheduler is not None:
                 scheduler.step()
-            done = each_epoch is not None and each_epoch(row) is True
+            done = each_epoch is not None and is_true(each_epoch(row))
             model.train()  # whatever was called may have evaluated
             if done:
                 break
     return history
 
 
-def batch_sizes(
-    n: int, batch_size: int, epochs: int, *, seed: int, first_epoch: int, drop_last: bool, least: int = 1
-) -> list[int]:
+def is_true(answer: object) -> bool:
+    """Whether it is True, numpy's and torch's included; what else a callback may return means nothing."""
+    if isinstance(answer, Tensor) and answer.dtype == torch.bool and answer.numel() == 1:
+        return bool(answer)
+    return isinstance(answer, (bool, np.bool_)) and bool(answer)
+
+
+def batch_sizes(n: int, batch_size: int, epochs: int, *, seed: int, first_epoch: int, drop_last: bool) -> list[int]:
     """The sizes of an epoch's batches over ``n`` samples, or what is wrong with the numbers."""
     for name, value in (("epochs", epochs), ("first_epoch", first_epoch), ("seed", seed)):
         check_count(name, value)
     check_flag("drop_last", drop_last)
-    if check_count("batch_size", batch_size, least=least) > n and drop_last:
+    if check_count("batch_size", batch_size, least=1) > n and drop_last:
         raise ValueError(f"batch_size = {batch_size}: with drop_last it must not exceed the {n} samples")
     return [min(batch_size, n - start) for start in batch_starts(n, batch_size, drop_last=drop_last)]
 
@@ -216,20 +224,23 @@ def _rows(x: Any, rows: Any) -> Any:
     return each_tensor(lambda t: t[rows], x)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss_of: Callable[[], Tensor], *, slopes: bool) -> Tensor:
+def _step(optimizer: torch.optim.Optimizer, loss_of: Callable[..., Tensor], *, slopes: bool) -> Tensor:
     """One step of any optimiser; returns the loss before it."""
-    losses = []
+    losses: list[Tensor] = []
     # Slopes need data that require a gradient, which is not wanted itself: with many features a sixth of the products.
     wanted = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad] if slopes else None
 
     def closure() -> Tensor:
-        loss = loss_of()
+        # Autocast keeps its copies of the weights until it ends, and this may all be inside.
+        torch.clear_autocast_cache()
+        loss = loss_of(moved=bool(losses))
         optimizer.zero_grad(set_to_none=True)
         loss.backward(inputs=wanted)
         losses.append(loss.detach())
         return loss
 
     optimizer.step(closure)  # type: ignore[arg-type]
+    torch.clear_autocast_cache()
     return losses[0]
 
 
@@ -254,8 +265,11 @@ class _Losses:
         # The criterion divides by the weights of the batch, which may all be 0; weights of all samples have mean one.
         return self.criterion(output, y, k, weight + (weight.sum() == 0)) * weight.mean(), k.detach()
 
-    def of_batch(self, batch: Any, chosen: range | Tensor, at: tuple[int, int]) -> Tensor:
-        """The mean loss of a batch (x, y, weight), which is finite; ``at`` are its epoch and number."""
+    def of_batch(self, batch: Any, chosen: range | Tensor, at: tuple[int, int], *, moved: bool = False) -> Tensor:
+        """The mean loss of a batch (x, y, weight), which is finite.
+
+        ``at`` are its epoch and number; the optimiser may have ``moved`` the weights since the batch began, as LBFGS does.
+        """
         k = None
         if len(chosen) == 0:
             loss = self.plain(*batch)
@@ -273,8 +287,10 @@ class _Losses:
             what = "plain MSE" if self.criterion is None else f"a plain batch, λ = {lam} elsewhere"
             if k is not None:
                 what = f"λ = {lam}, largest |k| = {k.abs().max():.3g}"
-            where = f"at epoch {at[0]}, batch {at[1]} ({what}); the weights are as before that batch"
-            raise FloatingPointError(f"the loss became {loss.item()} {where}; {CALMER}")
+            kept = "" if moved else "the weights are as before that batch; "
+            raise FloatingPointError(
+                f"the loss became {loss.item()} at epoch {at[0]}, batch {at[1]} ({what}); {kept}{CALMER}"
+            )
         return loss
 
     def rehearse(self, train: Any, val: tuple[Inputs, Tensor] | None, n: int) -> None:
@@ -291,6 +307,7 @@ class _Losses:
                         # Not compiled at first, as only then the graph is searched for what cannot be trained on.
                         call(getattr(self.sloped, "_orig_mod", self.sloped), arguments(few[0]))
                         losses.append(self.lai(*few)[0])
+                check_kind("criterion's result", losses[-1], Tensor, "one number, the mean, in a tensor")
                 if losses[-1].ndim != 0:
                     shape = tuple(losses[-1].shape)
                     raise ValueError(f"criterion returned shape {shape}: it must return one number, the mean")
@@ -329,20 +346,39 @@ def check_shapes(model: Callable[..., Tensor], train: Any, val: Any, n: int) -> 
         found = [str(tuple(t.shape[1:])) for t in arguments(x).values()]
         if found != expected:
             raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(expected)})")
-        with evaluating(model) if name == "val" else nullcontext():
-            shape = call(model, arguments(x)).shape
-        if shape != y.shape:
+        with evaluating(model) if name == "val" else nullcontext(), _dtypes_told(name, model, x):
+            output = call(model, arguments(x))
+        check_kind(
+            "the model's output", output, Tensor, "a tensor; of several outputs, wrap the model in one that returns one"
+        )
+        if output.shape != y.shape:
             raise ValueError(
-                f"{name}: the model returns shape (N, *{tuple(shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): they must be the "
+                f"{name}: the model returns shape (N, *{tuple(output.shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): they must be the "
                 "same, as (N,) against (N, 1) would broadcast; classes need a loop of your own, with the slopes of each error"
             )
+
+
+@contextmanager
+def _dtypes_told(name: str, model: Any, x: Any) -> Iterator[None]:
+    """Torch's error where the data are of another precision than the weights, in words."""
+    try:
+        yield
+    except RuntimeError as error:
+        weights = {p.dtype for p in model.parameters()} if isinstance(model, nn.Module) else set()
+        found = {t.dtype for t in arguments(x).values() if t.is_floating_point()}
+        if "dtype" in str(error) and found - weights and weights:
+            said = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in (*found, *weights)))
+            raise TypeError(
+                f"{name}: x and the model's weights are {said}; use x.float(), or model.double()"
+            ) from error
+        raise
 
 
 def _shares(weight: Tensor, y: Tensor) -> Tensor:
     """The weights over their mean."""
     weight = weight.cpu() if isinstance(weight, Tensor) else weight
     check_weight(weight, y.shape[:1])
-    return (weight / wide(weight).mean()).to(y)
+    return (weight / wide(weight).mean()).to(compute_dtype(y)).to(y.device)
 
 
 def check_data(name: str, data: tuple[Any, Tensor], *, several: bool = False) -> tuple[Any, Tensor]:
@@ -400,8 +436,8 @@ def _optimizer(
         raise ValueError(f"optimizer does not hold this model's parameters, so nothing would be trained; {what}")
     if scheduler is not None and getattr(scheduler, "optimizer", None) is not optimizer:
         raise ValueError("scheduler is not one of optimizer: give as optimizer the one that it was made of")
-    for group in optimizer.param_groups:
-        group["lr"] = group["lr"] if lr is None else lr
+    if scheduler is not None and lr is not None:
+        raise ValueError(f"lr = {lr}: the scheduler has the learning rate; set it in the optimizer, and leave lr out")
     return optimizer
 
 

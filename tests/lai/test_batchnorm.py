@@ -142,3 +142,12 @@ def test_exact_statistics_of_images_and_of_models_without_batchnorm() -> None:
     plain = lai.MLP(2, (3,), seed=0)
     lai.set_exact_statistics(plain, torch.randn(5, 2))
     checks.refused(ValueError, r"x has shape \(0, 2\)", lai.set_exact_statistics, plain, torch.zeros(0, 2))
+
+
+def test_exact_statistics_reach_into_a_compiled_model(x: Tensor) -> None:
+    model = network()
+    compiled = torch.compile(model, backend="eager")
+    compiled(x)  # in a graph that hooks come too late for
+    expected = copy.deepcopy(model).train()(x)
+    lai.set_exact_statistics(compiled, x)
+    torch.testing.assert_close(model.eval()(x), expected)

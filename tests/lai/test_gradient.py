@@ -343,3 +343,20 @@ def test_no_warning_in_ordinary_use() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lai.value_and_input_gradient(net(), points())
+
+
+def test_the_probe_takes_inputs_that_have_no_rows() -> None:
+    """A temperature or a weight for each feature is of no sample."""
+    x = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+
+    class Scaled(nn.Linear):
+        def forward(self, a: Tensor, b: Tensor) -> Tensor:
+            return super().forward(a * b)[:, 0].sin()
+
+    for other in (torch.tensor(2.0), torch.ones(3)):
+        lai.assert_independent_samples(lambda a, s: (a * s).sum(1).sin(), (x, other))
+        lai.assert_independent_samples(lai.WithSlopes(Scaled(3, 1), wrt=0), (x, other))
+        lai.assert_independent_samples(Scaled(3, 1), (x, other), wrt=0)
+    mixing = lambda a, s: (a * s).sum(1) - a.mean()  # noqa: E731
+    with pytest.raises(RuntimeError, match="not independent"):
+        lai.assert_independent_samples(mixing, (x, torch.ones(3)))

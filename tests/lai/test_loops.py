@@ -231,12 +231,21 @@ class Once(nn.Module):
         return self.square.apply(self.inner(x))  # type: ignore[no-untyped-call]
 
 
+class Residual(Once):
+    """One way is cut, and another is not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.inner[0](x)  # type: ignore[operator, index]
+        return (h + self.square.apply(h)).sum(1)  # type: ignore[no-untyped-call]
+
+
 DEAD_ENDS: list[tuple[Callable[[], nn.Module], str]] = [
     (Attention, "sdpa_kernel"),
     (Reentrant, "use_reentrant=False"),
     (lambda: torch.compile(model(), backend="aot_eager"), "WithSlopes"),  # type: ignore[list-item, return-value]
     (lambda: Once(Square), "differentiable operations"),
     (lambda: Once(Cut), "differentiable operations"),
+    (lambda: Residual(Cut), "differentiable operations"),
 ]
 
 
@@ -472,3 +481,15 @@ def test_a_new_gradscaler_has_a_scale_that_float16_does_not_hold() -> None:
     x = torch.linspace(-1, 1, 8)[:, None].half()
     _, k = lai.value_and_input_gradient(lambda t: t[:, 0] / 2, x, scale=torch.amp.GradScaler("cpu"))
     assert k.dtype == torch.float32 and torch.equal(k, torch.full((8, 1), 0.5))
+
+
+def test_a_fit_inside_autocast_moves_the_weights_that_it_sees() -> None:
+    """Autocast keeps copies of the weights until it ends."""
+    x, y = sample(64)
+    settings = {"epochs": 5, "batch_size": 16, "lr": 0.01, "seed": 0, "device": "cpu", "val": (x, y)}
+    exact = lai.fit(model(), (x, y), criterion=lai.LaiLoss(0.1), **settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        narrow = lai.fit(model(), (x, y), criterion=lai.LaiLoss(0.1), **settings)
+    for name in ("loss", "val_rmse"):
+        assert narrow[name] == pytest.approx(exact[name], rel=0.02), name
+        assert exact[name][-1] < 0.95 * exact[name][0]

@@ -65,3 +65,8 @@ def test_mlp_layers_seed_and_shape() -> None:
 )
 def test_mlp_names_bad_arguments(arguments: dict, message: str) -> None:
     checks.refused(ValueError, message, lai.MLP, **arguments)
+
+
+def test_statistics_of_whole_numbers_are_not_rounded() -> None:
+    x = torch.arange(12).reshape(6, 2)
+    torch.testing.assert_close(lai.Standardize.from_data(x)(x), lai.Standardize.from_data(x.float())(x.float()))

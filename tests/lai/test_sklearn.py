@@ -225,3 +225,21 @@ def test_auto_trains_with_the_lam_that_keeps_the_budget() -> None:
 def test_errors_name_the_parameter(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=list(wrong)[-1]):
         LaiRegressor(**{**SMALL, **wrong}).fit(*wave())
+
+
+def test_a_refit_that_fails_leaves_the_estimator_as_it_was() -> None:
+    X, y = wave()
+    model = LaiRegressor(**SMALL, lam=0.1).fit(X, y)
+    before = model.predict(X)
+    with pytest.raises(ValueError, match="lr = -1"):
+        model.set_params(lr=-1).fit(100 * X + 7, 1000 * y)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_what_auto_chooses_does_not_depend_on_the_units_and_is_forgotten_without_it() -> None:
+    X, y = wave(80)
+    settings = {**SMALL, "epochs": 25, "lam": "auto", "validation_fraction": 0.25, "budget": {"max_slope": 0.9}}
+    found = [LaiRegressor(**settings).fit(X / 7, by * y) for by in (1.0, 2.0**-20)]
+    assert found[0].choice_.met and found[0].lam_ == found[1].lam_ < 1
+    np.testing.assert_allclose(found[1].slopes(X / 7), found[0].slopes(X / 7) * 2.0**-20)
+    assert not hasattr(found[0].set_params(lam=0.3).fit(X, y), "choice_")

@@ -303,7 +303,7 @@ def test_batchnorm_refuses_what_would_mix() -> None:
         ValueError, "schedule.sampling = 'points'", sweep.fit, wave(), lams=LAMS, schedule=POINTS, **SETTINGS
     )
     checks.refused(
-        ValueError, "batch_size = 1: .* 2 or more", sweep.fit, wave(), lams=LAMS, **SETTINGS | {"batch_size": 1}
+        ValueError, "batch_size = 1: .* BatchNorm", sweep.fit, wave(), lams=LAMS, **SETTINGS | {"batch_size": 1}
     )
     sweep.fit(wave(), lams=[None] * 3, schedule=POINTS, **SETTINGS | {"epochs": 1})  # nobody takes the points
 
@@ -424,3 +424,42 @@ def test_nothing_is_trained_before_it_is_refused(norm: Any, change: dict[str, An
     checks.refused(ValueError, message, sweep.fit, wave(), lams=LAMS, **SETTINGS | change)
     for model, old in zip(sweep.models(), before, strict=True):
         checks.same(model, old)
+
+
+class Times(nn.Module):
+    """By a number of its own, and by a buffer that a state dict leaves out."""
+
+    def __init__(self, by: float, inner: nn.Module, buffer: float = 1.0) -> None:
+        super().__init__()
+        self.by, self.inner = by, inner
+        self.register_buffer("scale", torch.tensor(buffer, dtype=torch.float64), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(self.by * self.scale * x)
+
+
+def test_each_network_has_its_own_buffers_and_settings_or_is_refused() -> None:
+    inner = networks(n=2)
+    each_equals_fit([Times(1.0, model, buffer) for model, buffer in zip(inner, (1.0, 3.0), strict=True)], [0.1, 0.1])
+    assert [m.scale.item() for m in sweep_of([Times(1.0, inner[0], b) for b in (1.0, 3.0)]).models()] == [1.0, 3.0]
+    checks.refused(ValueError, "models differ", sweep_of, [Times(by, inner[0]) for by in (1.0, 3.0)])
+
+
+def test_statistics_that_a_sweep_says_otherwise_are_refused() -> None:
+    batchnorm = networks("batch")[0]
+    each_equals_fit([lai.FixedStatistics(batchnorm)], [0.1])
+    running = lai.FixedStatistics(batchnorm, "running")
+    checks.refused(ValueError, r"models\[0\] .*slope='running'", sweep_of, [running])
+
+
+@pytest.mark.parametrize("lams", [[None], [0.1]], ids=str)
+def test_what_draws_is_refused_before_anything_is_trained(lams: list[Any]) -> None:
+    class Noisy(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.dropout(super().forward(x)[:, 0])
+
+    model = Noisy(2, 1).double()
+    sweep = sweep_of([model])
+    with pytest.raises(RuntimeError, match="models draw random numbers, which a sweep does not take"):
+        sweep.fit(wave(), lams=lams, **SETTINGS)
+    checks.same(sweep.models()[0], model)

@@ -358,6 +358,9 @@ def test_any_optimizer_with_its_own_rates_and_a_scheduler() -> None:
     checks.refused(
         ValueError, "scheduler is not one of optimizer", lai.fit, fitted, (x, y), scheduler=halved, epochs=1, **OPTIONS
     )
+    checks.refused(
+        ValueError, "lr = 0.01: the scheduler", lai.fit, m, (x, y), scheduler=halved, optimizer=sgd, epochs=1, **OPTIONS
+    )
 
 
 def test_lbfgs_and_a_scheduler_that_looks_at_the_loss() -> None:
@@ -488,3 +491,52 @@ def test_a_criterion_that_does_not_name_its_error_is_told_what_plain_batches_min
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         lai.fit(model(), wave(), schedule=lai.LaiSchedule(0.5), **options)
+
+
+def test_a_refused_training_leaves_mode_and_rate() -> None:
+    m = model().eval()
+    sgd = torch.optim.SGD(m.parameters(), lr=0.3)
+    x, y = wave()
+    with checks.untouched(m):
+        checks.refused(
+            ValueError, "train: the model returns", lai.fit, m, (x, y[:, None]), optimizer=sgd, epochs=1, **OPTIONS
+        )
+    assert sgd.param_groups[0]["lr"] == 0.3
+
+
+def test_a_loss_that_overflows_within_lbfgs_is_not_said_to_have_kept_the_weights() -> None:
+    m = model()
+    far = torch.optim.LBFGS(m.parameters(), lr=1e30)
+    with pytest.raises(FloatingPointError) as caught:
+        lai.fit(m, wave(), criterion=lai.LaiLoss(1e-3), optimizer=far, epochs=9, **OPTIONS | {"lr": None})
+    assert "weights are as before" not in str(caught.value)
+
+
+def test_weights_of_whole_number_targets_are_not_rounded() -> None:
+    x, _ = wave()
+    y = torch.arange(len(x)) % 3
+    share = torch.linspace(0.1, 2.0, len(x))
+    losses = [lai.fit(model(), (x, t), weight=share, epochs=1, **OPTIONS)["loss"] for t in (y, y.float())]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, torch.tensor(True)], ids=repr)
+def test_any_true_ends_the_training_and_nothing_else_does(answer: Any) -> None:
+    settings = {"criterion": lai.LaiLoss(0.1), "epochs": 3, **OPTIONS}
+    assert len(lai.fit(model(), wave(), each_epoch=lambda _: answer, **settings)["loss"]) == 1
+    assert len(lai.fit(model(), wave(), each_epoch=lambda _: np.float64(1.0), **settings)["loss"]) == 3
+
+
+class Pair(lai.MLP):
+    def forward(self, x: Tensor) -> Any:
+        return super().forward(x), x
+
+
+def test_what_a_loop_would_trip_over_is_told_in_words() -> None:
+    x, y = wave()
+    for call in (lai.fit, lambda m, data, **_: lai.rmse(m, *data)):
+        checks.refused(TypeError, "the model's output = .*must be a tensor", call, Pair(2), (x, y), epochs=1, **OPTIONS)
+    nothing = {"criterion": lambda output, target, slopes: None, "epochs": 1}
+    checks.refused(TypeError, "criterion's result = None", lai.fit, model(), (x, y), **nothing, **OPTIONS)
+    with pytest.raises(TypeError, match="train: x and the model's weights are float32 and float64; use x.float"):
+        lai.fit(model(), (x.double(), y.double()), epochs=1, **OPTIONS)
