@@ -342,7 +342,7 @@ def assert_independent_samples(model: Callable[..., Tensor], inputs: Inputs, *, 
         model, wrt = model.model, model.wrt if wrt is None else wrt
     every = arguments(inputs)
     places = _places(every, wrt)
-    n = len(every[places[0]]) if every[places[0]].ndim else 0
+    n = next((len(every[place]) for place in places if every[place].ndim), 0)
     if wrt is None:  # others, such as a temperature, are of no sample
         places = [place for place in places if every[place].shape[:1] == (n,)] or places
     if isinstance(model, nn.Module):

@@ -355,6 +355,7 @@ def test_the_probe_takes_inputs_that_have_no_rows() -> None:
 
     for other in (torch.tensor(2.0), torch.ones(3)):
         lai.assert_independent_samples(lambda a, s: (a * s).sum(1).sin(), (x, other))
+        lai.assert_independent_samples(lambda s, a, t: (a * s * t).sum(1).sin(), (torch.tensor(2.0), x, other))
         lai.assert_independent_samples(lai.WithSlopes(Scaled(3, 1), wrt=0), (x, other))
         lai.assert_independent_samples(Scaled(3, 1), (x, other), wrt=0)
     mixing = lambda a, s: (a * s).sum(1) - a.mean()  # noqa: E731
