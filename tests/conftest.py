@@ -25,12 +25,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--record-health", action="store_true", help="keep what the long tests found for the book's pages")
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not config.getoption("--record-health"):
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    # Of the whole run alone: not of one that was interrupted, or of some of its tests.
+    if not config.getoption("--record-health") or exitstatus not in (0, 1) or config.option.keyword:
         return
     from tools import health, reproduce
 
     found = {kind: len(terminalreporter.stats.get(kind, [])) for kind in ("passed", "failed", "skipped")}
+    found["failed"] += len(terminalreporter.stats.get("error", []))
     ended = [*terminalreporter.stats.get("passed", []), *terminalreporter.stats.get("failed", [])]
     axe = [value for report in ended for key, value in report.user_properties if key == "axe"]
     if axe:  # a number for every page

@@ -120,6 +120,7 @@ def surroundings(root: Path) -> str:
         files_digest((root / "book" / "results").rglob("*"), root),
         files_digest([Path(__file__).with_name("notebook.py")], root),
         setting,
+        os.environ.get("OMP_NUM_THREADS", ""),
         [files_digest(folder.glob("*.csv"), root) for folder in data],
     )
 
@@ -204,6 +205,10 @@ def execute_all(book: Book) -> dict[Path, Path]:
         for path in sorted(set((book.root / "notebooks").glob("*.ipynb")) - set(done)):
             print(f"{path.name} is not in _toc.yml, so it is not run and gets no page")
         execute_side_by_side(todo, len(done))
+        if surroundings(book.root) != around:  # which source each of them saw, nobody knows
+            for _, output, _ in todo:
+                output.unlink(missing_ok=True)
+            raise ToolError("a source changed while notebooks ran; run the command again")
     for notebook in done:
         kept = sorted(cache.glob(f"{notebook.stem}-*.ipynb"), key=lambda path: -path.stat().st_mtime)
         for old in kept[KEPT:]:
@@ -273,7 +278,10 @@ def sources(root: Path) -> list[Path]:
 
 
 def stamp_text(book: Book, executed: dict[Path, Path]) -> str:
-    return digest(files_digest(sources(book.root), book.root), sorted(path.name for path in executed.values()))
+    """A fingerprint of all that the pages are made of: sources, what was executed, the notebooks to download, and our programs."""
+    programs = [*Path(__file__).parent.glob("*.py"), book.root / "requirements.txt"]
+    made_of = files_digest([*sources(book.root), *book.notebooks(), *programs], book.root)
+    return digest(made_of, sorted(path.name for path in executed.values()))
 
 
 def is_built(book: Book, stamp: str) -> bool:
@@ -471,7 +479,7 @@ def one_lam(text: str | None) -> float | None:
 
 def listen(port: str) -> http.server.ThreadingHTTPServer:
     """A server on this machine that answers once the book is built, so that a port in use is known before."""
-    if not (port.isascii() and port.isdecimal() and 1 <= int(port[:9]) <= 65535):
+    if not (port.isascii() and port.isdecimal() and len(port) <= 9 and 1 <= int(port) <= 65535):
         raise ToolError(f"PORT={shortened(port) or '(empty)'}: must be a whole number from 1 to 65535")
     try:
         return http.server.ThreadingHTTPServer(("127.0.0.1", int(port)), http.server.SimpleHTTPRequestHandler)

@@ -54,7 +54,8 @@ def torch() -> Line:
         "print(torch.__version__, 'with', torch.cuda.get_device_name() if gpu else 'no GPU, which is never needed')"
     )
     found = output(str(env.PYTHON), "-c", code)
-    return "torch", found or "cannot be imported by .venv", "" if found else "run make env"
+    remedy = "remove .venv, then run make env" if env.is_current() else "run make env"
+    return "torch", found or "cannot be imported by .venv", "" if found else remedy
 
 
 def compiler() -> Line:

@@ -6,6 +6,7 @@ reach the error message in `check_version`.
 
 import errno
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -49,10 +50,10 @@ def check_version() -> None:
 
 
 def wanted() -> str:
-    """Where this checkout is, and a fingerprint of the two files that decide what is installed."""
+    """Where this checkout is, a fingerprint of the two files that decide what is installed, and the interpreter it is for."""
     files = [ROOT / "requirements.txt", ROOT / "pyproject.toml"]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    return f"{ROOT}\n{digest}"
+    return f"{ROOT}\n{digest}\n{os.path.realpath(str(PYTHON))}"
 
 
 def stamp() -> str:
@@ -137,6 +138,7 @@ def update() -> None:
             return
         if not works():
             create()
+        STAMP.write_text(f"{ROOT}\n")  # what is installed half-way is not current
         install()
         STAMP.write_text(wanted())
 

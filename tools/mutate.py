@@ -12,9 +12,11 @@ import ast
 import copy
 import importlib
 import importlib.util
+import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +52,8 @@ SWAPS: dict[type, type] = {
     ast.Or: ast.And,
 }
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "floor": "ceil", "sin": "cos", "cos": "sin"}
+
+RECORD = "import json, pathlib, sys; from tools.health import record; record('mutants', json.loads(sys.argv[2]), pathlib.Path(sys.argv[3]), part=sys.argv[1])"
 
 Change = Callable[[Any], ast.AST]
 
@@ -200,19 +204,23 @@ def outcomes(module: str, sources: list[str], limit: float, jobs: int) -> Iterat
     """(index, exit status) of each, as they end; a child that is out of time is ended, with status -9."""
     waiting = list(enumerate(sources))[::-1]
     running: dict[int, tuple[int, float]] = {}
-    while waiting or running:
-        while waiting and len(running) < jobs:
-            i, source = waiting.pop()
-            running[start(module, source)] = i, time.monotonic() + limit
-        for child, (i, until) in list(running.items()):
-            done, status = os.waitpid(child, os.WNOHANG)
-            if not done and time.monotonic() > until:
-                os.killpg(child, signal.SIGKILL)
-                done, status = os.waitpid(child, 0)
-            if done:
-                del running[child]
-                yield i, os.waitstatus_to_exitcode(status)
-        time.sleep(0.05)
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                i, source = waiting.pop()
+                running[start(module, source)] = i, time.monotonic() + limit
+            for child, (i, until) in list(running.items()):
+                done, status = os.waitpid(child, os.WNOHANG)
+                if not done and time.monotonic() > until:
+                    os.killpg(child, signal.SIGKILL)
+                    done, status = os.waitpid(child, 0)
+                if done:
+                    del running[child]
+                    yield i, os.waitstatus_to_exitcode(status)
+            time.sleep(0.05)
+    finally:  # each has a session of its own, which Ctrl-C does not reach
+        for child in running:
+            os.killpg(child, signal.SIGKILL)
 
 
 def score(module: str, sample: int | None, seed: int, jobs: int) -> tuple[int, int]:
@@ -239,7 +247,7 @@ def score(module: str, sample: int | None, seed: int, jobs: int) -> tuple[int, i
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("modules", nargs="*", default=MODULES, choices=(*MODULES, []), metavar="module")
+    parser.add_argument("modules", nargs="*", default=[], choices=(*MODULES, []), metavar="module", help="default: all")
     parser.add_argument(
         "--sample", type=option("sample"), help="so many mutants of each module, drawn at random; default: all"
     )
@@ -248,12 +256,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--file", type=Path, default=ROOT / "book" / "health.json", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     prepare()
-    scores = {module: score(module, given.sample, given.seed, given.jobs) for module in given.modules}
-    from tools.health import record  # now, since it imports lai, which each child does by itself
-
-    about = {"sample": given.sample, "seed": given.seed}
-    for module, (killed, tried) in scores.items():
-        record("mutants", {"killed": killed, "tried": tried, **about}, given.file, part=module)
+    scores = {}
+    for module in given.modules or MODULES:
+        scores[module] = killed, tried = score(module, given.sample, given.seed, given.jobs)
+        found = {"killed": killed, "tried": tried, "sample": given.sample, "seed": given.seed}
+        # In a process of its own, since it imports lai, which each child does by itself.
+        subprocess.run(
+            [sys.executable, "-c", RECORD, module, json.dumps(found), str(given.file.resolve())], check=True, cwd=ROOT
+        )
     if any(killed < 0.9 * of for killed, of in scores.values()):
         sys.exit("error: of a module fewer than 90 % were killed")
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 from bs4 import BeautifulSoup, Tag
-from playwright.sync_api import PdfMargins, sync_playwright
+from playwright.sync_api import Error, PdfMargins, sync_playwright
 
 from tools.build import Book, build, one_lam
 from tools.notebook import ROOT, ToolError, absolute_data_setting, told
@@ -121,7 +121,7 @@ def wait_until(tab: Any, condition: str, seconds: float = 60) -> None:
 def print_book(html: Path, pages: Sequence[str], output: Path) -> None:
     """Print the built pages into one file."""
     executable = browser()
-    file = html / WHOLE
+    file, partial = html / WHOLE, output.with_name(f".{output.name}")
     file.write_text(whole(html, pages), encoding="utf-8")
     try:
         with sync_playwright() as playwright:
@@ -133,10 +133,14 @@ def print_book(html: Path, pages: Sequence[str], output: Path) -> None:
             tab.evaluate("for (const image of document.images) image.loading = 'eager'")
             wait_until(tab, "[...document.images].every((image) => image.complete)", PATIENCE)
             output.parent.mkdir(parents=True, exist_ok=True)
-            tab.pdf(path=output, format="A4", margin=MARGIN, outline=True, tagged=True, print_background=True)
+            tab.pdf(path=partial, format="A4", margin=MARGIN, outline=True, tagged=True, print_background=True)
             chromium.close()
+        partial.replace(output)
+    except Error as error:
+        raise ToolError(f"{executable} could not print: {error.message.strip().splitlines()[0]}") from error
     finally:
         file.unlink()
+        partial.unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -66,7 +66,7 @@ def main() -> int:
         if sys.version_info[:2] != OLDEST:
             needed = ".".join(map(str, OLDEST))
             raise ToolError(
-                f"pins are moved with Python {needed}, the oldest that they have to fit: make distclean, then make PYTHON=python{needed} pins"
+                f"pins are moved with Python {needed}, the oldest that they have to fit: remove .venv, then make PYTHON=python{needed} pins"
             )
         before = PINS.read_text(encoding="utf-8")
         after = rewritten(before, resolved(asked(before, ROOT / "pyproject.toml")))
@@ -75,7 +75,8 @@ def main() -> int:
         for name in sorted(old.keys() | new.keys(), key=str.lower):
             if old.get(name) != new.get(name):
                 print(f"  {name}: {old.get(name, 'new')} -> {new.get(name, 'gone')}")
-        print("torch or numpy moved: run make reproduce as well" if _moved(old, new) else "", end="", flush=True)
+        if _moved(old, new):
+            print("torch or numpy moved: run make reproduce as well", flush=True)
 
     return told(work, "requirements.txt is as it was")
 

@@ -15,7 +15,7 @@ from evidence.data import Housing, load_housing
 from evidence.runs.endings import endings_study
 from evidence.runs.placement import placement_study
 from tools.files import replace_texts, table_texts
-from tools.reproduce import RESULTS, environment
+from tools.reproduce import OWN, RESULTS, environment
 from tools.values import option, seed_range
 
 STUDIES: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
@@ -36,10 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.placement", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=seed_range, default="10", help="as for make reproduce (default 10)")
     parser.add_argument("--jobs", type=option("n_jobs"), default=os.cpu_count(), help="processes (default: one a core)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="a folder; default: book/results, with --seeds _runs/results")
     options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    out = options.out or (OWN if any(word.startswith("--seeds") for word in given) else RESULTS)
+    out.mkdir(parents=True, exist_ok=True)  # before the minutes, not after them
     about = {
-        "command": "make placement",
+        "command": " ".join(["python -m tools.placement", *given]),
         "data": of_seed(0).provenance,
         "split_seed": "each seed its own",
         "seeds": options.seeds,
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     for name, (study, experiment) in STUDIES.items():
         table = study(of_seed, seeds=options.seeds, n_jobs=options.jobs)
-        replace_texts(table_texts(options.out, name, table, about | {"experiment": experiment}))
+        replace_texts(table_texts(out, name, table, about | {"experiment": experiment}))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
+from tools.files import replace_texts
 from tools.notebook import NOTEBOOKS, find, parameter_cells, parameters, read, run, told
 
 MAX_OUTPUT = 20_000  # bytes of output in one cell
@@ -154,9 +155,7 @@ def refresh(path: Path) -> bool:
     text = text.rstrip("\n") + "\n"
     if text == path.read_text(encoding="utf-8"):
         return False
-    fresh = path.with_suffix(".ipynb.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)
+    replace_texts({path: text})
     return True
 
 

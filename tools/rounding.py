@@ -22,7 +22,7 @@ from evidence.runs.protocols import PROTOCOLS, Protocol
 from evidence.runs.store import CellStore
 from lai.models import MLP
 from tools.files import replace_texts, table_texts
-from tools.reproduce import CELLS, RESULTS, environment
+from tools.reproduce import CELLS, OWN, RESULTS, environment
 from tools.values import seed_range
 
 CHANGE = 1e-6
@@ -72,8 +72,11 @@ def rounding(
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="tools.rounding", description=__doc__.split("\n")[0])
     parser.add_argument("--seeds", type=seed_range, default="2", help="as for make reproduce (default 2)")
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, help="a folder; default: book/results, with --seeds _runs/results")
     options = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    out = options.out or (OWN if any(word.startswith("--seeds") for word in given) else RESULTS)
+    out.mkdir(parents=True, exist_ok=True)  # before the minutes, not after them
     data = load_housing("kaggle")  # whose split is of no concern: each seed has its own
     store = CellStore(CELLS)
     parts = [
@@ -82,13 +85,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]
     table = pd.concat(parts, ignore_index=True)
     about = {
-        "command": f"python -m tools.rounding --seeds {len(options.seeds)}",
+        "command": " ".join(["python -m tools.rounding", *given]),
         "experiment": f"runs of the tables, and again with initial weights changed by {CHANGE:g} of themselves",
         "data": data.provenance,
         "seeds": options.seeds,
         **environment(),
     }
-    replace_texts(table_texts(options.out, "rounding", table, about))
+    replace_texts(table_texts(out, "rounding", table, about))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,7 +16,7 @@ from .arms import MSE, Arm, Cell, check_seeds, plain_twin, train_cells
 from .parallel import run_parallel
 from .protocols import PROTOCOLS
 from .readout import evaluation
-from .store import CellStore, kept_or_made
+from .store import CellStore, digest_of, kept_or_made
 from .trained import outputs_along
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ def _one(
         Cell(name, arm, seed, *lengths) for name in protocols for arm in arms if arm != MSE or name == protocols[0]
     ]
     settings = {"explorer": [cell.settings(data, "cpu") for cell in cells], "feature": feature, "points": points}
+    settings["sources"] = digest_of(Path(__file__).with_name(name) for name in ("explorer.py", "trained.py"))
     found: dict[str, Any] = kept_or_made(
         store, settings, lambda: _trained(data, seed, protocols, cells, feature, points)
     )

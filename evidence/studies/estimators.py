@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,13 @@ from evidence.runs.parallel import run_parallel
 from evidence.runs.store import CellStore, digest_of, kept_or_made
 from lai.factor import check_choice
 from lai.schedule import check_count
+
+ROOT = Path(__file__).parents[2]
+SOURCES = [
+    Path(__file__),
+    *(ROOT / name for name in ("evidence/relatives/tasks.py", "lai/choose.py", "lai/sklearn.py")),
+]
+"""What a result is computed with, beside what the store knows."""
 
 HIDDEN, BATCH, LR = (64, 32), 128, 0.005
 STEP = 1e-3
@@ -175,7 +183,7 @@ def estimators_study(
 
 def _one(task: Task, name: str, seed: int, trials: int, epochs: int, store: CellStore | None) -> dict[str, Any]:
     settings = {"study": "estimators", "task": task.name, "estimator": name, "seed": seed, "trials": trials}
-    settings |= {"epochs": epochs, "sources": digest_of([Path(__file__)])}
+    settings |= {"epochs": epochs, "sources": digest_of(SOURCES), "scikit-learn": version("scikit-learn")}
     measured = kept_or_made(store, settings, lambda: _measured(task, name, seed, trials, epochs))
     return {"task": task.name, "seed": seed, "estimator": name, **measured}
 

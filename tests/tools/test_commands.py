@@ -387,6 +387,28 @@ def test_an_environment_that_may_not_be_read_is_made_anew(tmp_path: Path, monkey
     assert not env.is_current() and not env.works()
 
 
+def test_an_environment_half_installed_or_of_another_interpreter_is_not_current(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    for name, value in {"PYTHON": python, "STAMP": tmp_path / "stamp", "VENV": tmp_path, "works": lambda: True}.items():
+        monkeypatch.setattr(env, name, value)
+    monkeypatch.setattr(env, "install", lambda: None)
+    env.update()
+    assert env.is_current()
+    python.unlink()
+    python.symlink_to("/bin/true")
+    assert not env.is_current()
+    monkeypatch.setattr(env, "install", lambda: sys.exit("pip died"))
+    env.STAMP.write_text(env.wanted())
+    monkeypatch.setattr(env, "is_current", lambda: False)
+    with pytest.raises(SystemExit, match="pip died"):
+        env.update()
+    monkeypatch.undo()
+    assert (tmp_path / "stamp").read_text() == f"{env.ROOT}\n"  # the place, by which a moved checkout is known
+
+
 def test_an_environment_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def update() -> None:
         raise OSError(errno.EROFS, "Read-only file system", ".venv.lock")

@@ -133,3 +133,35 @@ def test_commands_survive_being_stopped(tmp_path: Path) -> None:
     faults.main(["--moments", f"{len(faults.COMMANDS)}", "--file", str(file)])
     found = json.loads(file.read_text())["faults"]
     assert {name: (of["survived"], of["tried"]) for name, of in found.items()} == dict.fromkeys(faults.COMMANDS, (1, 1))
+
+
+def test_all_modules_are_mutated_by_default_and_each_is_recorded_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def score(module: str, *_: object) -> tuple[int, int]:
+        if len(tried) == 2:
+            raise KeyboardInterrupt
+        tried.append(module)
+        return 3, 3
+
+    monkeypatch.setattr(mutate, "prepare", lambda: None)
+    monkeypatch.setattr(mutate, "score", score)
+    with pytest.raises(KeyboardInterrupt):
+        mutate.main(["--file", str(tmp_path / "health.json")])
+    assert list(json.loads((tmp_path / "health.json").read_text())["mutants"]) == tried == list(mutate.MODULES[:2])
+
+
+def test_no_mutant_outlives_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen] = []
+
+    def start(module: str, source: str) -> int:
+        started.append(subprocess.Popen(["sleep", source], start_new_session=True))
+        return started[-1].pid
+
+    monkeypatch.setattr(mutate, "start", start)
+    running = mutate.outcomes("loss", ["0", "600"], limit=600, jobs=2)
+    assert next(running) == (0, 0)
+    running.close()
+    assert started[1].wait(timeout=10) == -9

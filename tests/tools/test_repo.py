@@ -232,6 +232,13 @@ def test_workflows_run_what_exists_with_actions_of_one_version_and_few_rights() 
                     assert re.search(rf"^{target}:.*##", makefile, re.MULTILINE), f"{path.name}: make {target}"
 
 
+def test_nothing_loads_what_could_run_code() -> None:
+    """What ruff has no rule for."""
+    loads = re.compile(r"\b(torch|joblib|pickle|dill|cloudpickle)\.loads?\(|allow_pickle=True|\.read_pickle\(")
+    ours = [ROOT / path for path in tracked() if path.endswith((".py", ".ipynb")) and not path.startswith("tests/")]
+    assert len(ours) > 50 and [path for path in ours if loads.search(path.read_text(encoding="utf-8"))] == []
+
+
 def test_every_notebook_is_in_the_contents() -> None:
     contents = (ROOT / "_toc.yml").read_text()
     assert [

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import nbformat
@@ -387,6 +387,33 @@ def test_executions_are_keyed_by_all_they_depend_on(book: Path, monkeypatch: pyt
     assert len(set(seen)) == len(seen)
     edit(path, lambda node: node.cells[2].update(outputs=[stream("committed")], execution_count=4))
     assert key() == seen[-1]
+
+
+def test_pages_are_built_anew_after_a_change_of_what_they_show(book: Path) -> None:
+    """The pins, of which the licences are, and the notebooks as they are downloaded."""
+    seen = [build.stamp_text(build.Book(book), {})]
+    (book / "requirements.txt").write_text("numpy==2.0\n")
+    seen.append(build.stamp_text(build.Book(book), {}))
+    edit(book / "notebooks" / "20_tiny.ipynb", lambda node: node.cells[2].update(outputs=[stream("committed")]))
+    seen.append(build.stamp_text(build.Book(book), {}))
+    assert len(set(seen)) == 3
+
+
+def test_a_source_that_changes_during_a_run_leaves_nothing_in_the_cache(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAI_DATA", "none")
+
+    def run(todo: Sequence[build.Task], of: int) -> None:
+        (book / "lai").mkdir()
+        (book / "lai" / "factor.py").write_text("x = 1\n")
+        for path, output, _ in todo:
+            shutil.copy(path, output)
+
+    monkeypatch.setattr(build, "execute_side_by_side", run)
+    with pytest.raises(notebook.ToolError, match="a source changed while notebooks ran"):
+        build.execute_all(build.Book(book))
+    assert list((book / "_build" / "cache").iterdir()) == []
 
 
 def test_environment_refuses_another_python(monkeypatch: pytest.MonkeyPatch) -> None:

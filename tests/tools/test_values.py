@@ -1,11 +1,14 @@
 """What the command line refuses, for every parameter of every chapter, without a kernel."""
 
 import functools
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from evidence.data import load_housing
@@ -194,3 +197,24 @@ def test_a_home_that_is_not_known(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "LAI_DATA=~nosuchuser/x: no home folder" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match="LAI_DATA=~nosuchuser/x: no home folder"):
         load_housing("kaggle")
+
+
+def test_a_measurement_of_other_seeds_leaves_the_books_tables_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pd.DataFrame({"seed": [3]})
+    for tool in (placement, rounding):
+        monkeypatch.setattr(tool, "OWN", tmp_path / tool.__name__ / "own")
+        monkeypatch.setattr(tool, "RESULTS", tmp_path / tool.__name__ / "book")
+    monkeypatch.setattr(placement, "STUDIES", {"placement": (lambda *_, **__: table, "")})
+    monkeypatch.setattr(placement, "of_seed", lambda _: SimpleNamespace(provenance={}))
+    monkeypatch.setattr(rounding, "rounding", lambda *_: table)
+    monkeypatch.setattr(rounding, "load_housing", lambda *_, **__: SimpleNamespace(provenance={}))
+    for tool in (placement, rounding):
+        name = tool.__name__.rpartition(".")[2]
+        tool.main(["--seeds", "3-5"])
+        own = tmp_path / tool.__name__ / "own"
+        assert json.loads((own / f"{name}.json").read_text())["command"] == f"python -m tools.{name} --seeds 3-5"
+        assert not (own.parent / "book").exists()
+        tool.main([])
+        assert (own.parent / "book" / f"{name}.csv").exists()
