@@ -60,6 +60,17 @@ class With(Without):
         return _matched(own, others) if own and others else b""
 
 
+@dataclass(frozen=True)
+class Half(Without):
+    """The book's own runs of the same protocols and arms, of the first or the second half of its seeds: all with the row."""
+
+    second: bool = False
+
+    def content(self, name: str) -> bytes:
+        own, others = Results(self.folder).content(name), super().content(name)
+        return _halved(own, others, self.second) if own and others else b""
+
+
 @lru_cache(maxsize=16)
 def _seeds(content: bytes) -> int:
     import pandas as pd
@@ -76,6 +87,17 @@ def _matched(own: bytes, others: bytes) -> bytes:
     if not set(table["seed"]) & set(wanted["seed"]):
         table, key = table[table["seed"].isin(sorted(set(table["seed"]))[: wanted["seed"].nunique()])], key[:2]
     kept = table.merge(wanted[key].drop_duplicates(), on=key)  # keeps the table's order
+    return kept.to_csv(index=False).encode()
+
+
+@lru_cache(maxsize=16)
+def _halved(own: bytes, others: bytes, second: bool) -> bytes:
+    import pandas as pd
+
+    table, wanted = (pd.read_csv(BytesIO(content)) for content in (own, others))
+    seeds = sorted(set(table["seed"]))
+    half = seeds[len(seeds) // 2 :] if second else seeds[: len(seeds) // 2]
+    kept = table[table["seed"].isin(half)].merge(wanted[["protocol", "arm"]].drop_duplicates(), on=["protocol", "arm"])
     return kept.to_csv(index=False).encode()
 
 
@@ -181,14 +203,24 @@ def judged(claim: Claim, folder: Path, ending: str = LEFT_OUT) -> Flip | None:
     """The claim's queries on the runs with the row and without it; None if one of them cannot be asked, or chance has no say in it."""
     if claim.seeds is None or not claim.queries:
         return None
-    sides = []
-    for results in (With(folder, ending, FEWEST), Without(folder, ending, FEWEST)):
-        found = [QUERIES[one.name](results) for one in claim.queries]
-        if any(one.verdict == "not tested" for one in found):
-            return None
-        views = found[0].views if len(found) == 1 else ""
-        sides.append(Judgement(combine(one.verdict for one in found), "", found[0].seeds, views))
-    return Flip(*sides)
+    sides = [_on(claim, results) for results in (With(folder, ending, FEWEST), Without(folder, ending, FEWEST))]
+    return None if None in sides else Flip(*sides)  # type: ignore[arg-type]
+
+
+def halves(claim: Claim, folder: Path, ending: str = LEFT_OUT) -> tuple[str, str]:
+    """The verdicts on the two halves of the seeds, all with the row: where they differ, a verdict may turn without its doing."""
+    found = (_on(claim, Half(folder, ending, FEWEST, second)) for second in (False, True))
+    one, two = ("not tested" if of is None else of.verdict for of in found)
+    return one, two
+
+
+def _on(claim: Claim, results: Results) -> Judgement | None:
+    """What the claim's queries say together of these results; None if one of them cannot be asked."""
+    found = [QUERIES[one.name](results) for one in claim.queries]
+    if any(one.verdict == "not tested" for one in found):
+        return None
+    views = found[0].views if len(found) == 1 else ""
+    return Judgement(combine(one.verdict for one in found), "", found[0].seeds, views)
 
 
 def told(claim: Claim, folder: Path) -> str:
@@ -197,7 +229,14 @@ def told(claim: Claim, folder: Path) -> str:
     for ending, where in ((LEFT_OUT, "left out"), (HELD_OUT, "held out")):
         found = judged(claim, folder, ending)
         if found is not None and found.flips:
+            one, two = halves(claim, folder, ending)
+            alone = (
+                f"; chance may do it too, as half of the seeds gives “{one}” and the others “{two}”"
+                if one != two
+                else ""
+            )
             parts.append(
-                f"{where}, the verdict is “{found.without.verdict}” (the same number of runs with it gives “{found.trained.verdict}”)"
+                f"{where}, the verdict is “{found.without.verdict}” (the same number of runs with it gives "
+                f"“{found.trained.verdict}”{alone})"
             )
     return "; ".join(parts)

@@ -164,7 +164,7 @@ def paired(results: pd.DataFrame, metric: str, arm: str, control: str) -> np.nda
     return sides[0].to_numpy() - sides[1].to_numpy()
 
 
-def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int) -> str:
+def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int, *, tests: int = 1) -> str:
     """Whether a quantity moves one way at every step, judged from paired differences.
 
     Parameters
@@ -173,6 +173,8 @@ def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int) -> str
         For each step, one paired difference per seed.
     sign : +1 or -1
         The claimed direction.
+    tests : int
+        How many such quantities were looked at where one would be enough: intervals are then Student's, 95 % for all of them.
 
     Returns
     -------
@@ -193,7 +195,8 @@ def judge_steps(steps: Sequence[Sequence[float] | np.ndarray], sign: int) -> str
         raise ValueError(f"sign = {sign!r}: must be 1 or -1")
     if any(len(step) < 2 for step in steps):
         return "not shown"
-    intervals = [bootstrap_mean(sign * np.asarray(step)) for step in steps]
+    samples = [sign * np.asarray(step) for step in steps]
+    intervals = [bootstrap_mean(s) if tests == 1 else student_mean(s, level=1 - 0.05 / tests) for s in samples]
     if any(i.high < 0 for i in intervals):
         return "fails"
     return "holds" if all(i.low > 0 for i in intervals) else "not shown"

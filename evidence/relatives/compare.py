@@ -11,6 +11,7 @@ import pandas as pd
 from evidence.ledger.stats import student_mean
 
 from .methods import UNITS
+from .tasks import TASKS
 
 Variant = tuple[str, str]
 """A method and its units."""
@@ -84,7 +85,14 @@ def relative(table: pd.DataFrame, measure: str, to: str | None = None) -> pd.Dat
 
 
 def differences(
-    table: pd.DataFrame, measure: str, one: Variant, other: Variant, *, comparisons: int, to: str | None = None
+    table: pd.DataFrame,
+    measure: str,
+    one: Variant,
+    other: Variant,
+    *,
+    comparisons: int,
+    to: str | None = None,
+    same_rows: bool = False,
 ) -> pd.DataFrame:
     """``one`` less ``other``, in shares of MSE's value, with intervals corrected for the number of comparisons.
 
@@ -99,6 +107,9 @@ def differences(
         How many the table is part of: the level is 1 - 0.05 / comparisons (Bonferroni).
     to : str, optional
         MSE's column that is 100 %; ``measure`` itself by default.
+    same_rows : bool
+        Widen the interval of a task whose seeds split the same rows: Student's takes seeds for independent. The variance of the mean is
+        then 1/n + test rows per training row, in place of 1/n, times that of a seed (Nadeau and Bengio, 2003).
 
     Returns
     -------
@@ -119,6 +130,9 @@ def differences(
             rows[task] = (np.nan, np.nan, np.nan, len(gap), "not reached")
             continue
         mean, low, high = student_mean(gap.to_numpy(), level=1 - 0.05 / comparisons)
+        if same_rows and task in TASKS:
+            room = (high - mean) * (1 + len(gap) * TASKS[task].overlap) ** 0.5
+            low, high = mean - room, mean + room
         word = "better" if high < 0 else "worse" if low > 0 else "not shown"
         rows[task] = (mean, low, high, len(gap), word)
     return pd.DataFrame.from_dict(rows, orient="index", columns=["mean", "low", "high", "seeds", "word"])
@@ -134,6 +148,8 @@ def in_pairs(
     table: pd.DataFrame,
     pairs: Mapping[str, tuple[str, str, str]] = PAIRS,
     measures: Mapping[str, tuple[str, str | None]] = MEASURES,
+    *,
+    same_rows: bool = False,
 ) -> pd.DataFrame:
     """Two methods in the same units: a row for each pair, measure and task, corrected for all of them.
 
@@ -148,6 +164,8 @@ def in_pairs(
         From labels to (method, other method, units).
     measures : dict
         As ``MEASURES``.
+    same_rows : bool
+        As in :func:`differences`.
 
     Returns
     -------
@@ -161,7 +179,9 @@ def in_pairs(
         for name, (column, to) in measures.items():
             measure = column.replace("at_", "raw_") if units == "raw" else column
             if measure in own:
-                rows = differences(own, measure, (one, units), (other, units), comparisons=comparisons, to=to)
+                rows = differences(
+                    own, measure, (one, units), (other, units), comparisons=comparisons, to=to, same_rows=same_rows
+                )
                 found.append(rows.rename_axis("task").reset_index().assign(pair=pair, measure=name))
     return pd.concat(found, ignore_index=True)
 

@@ -23,7 +23,7 @@ from lai.schedule import LaiSchedule, check_count
 
 from .methods import METHODS, Batch, Method, lipschitz_output, mse
 from .networks import LipschitzNetworks, Networks
-from .tasks import TASKS, Drawn, Task, closed_loop
+from .tasks import TASKS, Drawn, Task, closed_loop, data_of
 
 LR = 3e-3
 NOISE = 0.3
@@ -111,6 +111,7 @@ def _piece(
         "trials": trials,
         "steps": steps or task.steps,
         "sources": digest_of(sorted(Path(__file__).parent.glob("*.py"))),
+        "data": data_of(task, tuple(seeds)),
     }
     rows = kept_or_made(store, settings, lambda: _trained(task, method, units, seeds, trials, steps or task.steps))
     key = {"task": task.name, "method": method.name, "units": units}

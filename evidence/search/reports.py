@@ -210,7 +210,7 @@ def judge_row(runs: pd.DataFrame, target: tuple[float, float], *, tests: int = 1
     )
 
 
-def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "exact") -> dict[str, str]:
+def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "exact", tests: int = 1) -> dict[str, str]:
     """Version 2's two orderings judged on one variant, paired by seed: see :func:`evidence.ledger.stats.judge_steps`.
 
     Parameters
@@ -219,6 +219,8 @@ def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "exact") -> d
         From :func:`evidence.search.run.search_lai`.
     variant : str
     readout : "exact" or "running"
+    tests : int
+        As in :func:`evidence.ledger.stats.judge_steps`.
 
     Returns
     -------
@@ -235,12 +237,14 @@ def lai_steps(table: pd.DataFrame, variant: str, *, readout: str = "exact") -> d
         ("v2-loss-rises", "v2-var-falls"), ("rises", "falls"), READOUTS[readout], (1, -1), strict=True
     ):
         steps = [paired(runs, column, low, high) for high, low in zip(arms, arms[1:], strict=False)]
-        out[claim] = judge_steps(steps, sign)
+        out[claim] = judge_steps(steps, sign, tests=tests)
         out[plain] = "yes" if all(sign * step.mean() > 0 for step in steps) else "no"
     return out
 
 
-def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: str = "exact") -> pd.DataFrame:
+def rank_variants(
+    table: pd.DataFrame, ruler: tuple[float, float], *, readout: str = "exact", tests: int = 1
+) -> pd.DataFrame:
     """Variants by their distance to the paper's six Lai figures (three λ, RMSE and variance), the nearest first.
 
     Parameters
@@ -250,6 +254,8 @@ def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: s
     ruler : (float, float)
         From :func:`rulers`: the same that measured the MSE figures.
     readout : "exact" or "running"
+    tests : int
+        As in :func:`evidence.ledger.stats.judge_steps`.
 
     Returns
     -------
@@ -279,7 +285,7 @@ def rank_variants(table: pd.DataFrame, ruler: tuple[float, float], *, readout: s
         row["distance"], row["distance_changes"] = (
             float(np.sqrt(np.square(v).mean())) if np.isfinite(v).all() else math.inf for v in (levels, changes)
         )
-        row.update(lai_steps(table, str(variant), readout=readout))
+        row.update(lai_steps(table, str(variant), readout=readout, tests=tests))
         listed = runs[runs["lam"].isna() & (runs["arm"] != "MSE")]
         if len(listed):
             for name, column in (("list_rmse", READOUTS[readout][0]), ("list_s_7", "s_7"), ("list_s_8", "s_8")):
@@ -292,7 +298,9 @@ IDLE = "nothing: MSE"
 """The line of a table of readings that has MSE in place of the Lai loss in every column."""
 
 
-def readings_of(table: pd.DataFrame, ruler: dict[str, tuple[float, float]]) -> dict[str, pd.DataFrame]:
+def readings_of(
+    table: pd.DataFrame, ruler: dict[str, tuple[float, float]], *, tests: int = 1
+) -> dict[str, pd.DataFrame]:
     """:func:`rank_variants` in both evaluations, with ``IDLE`` as a further line: the MSE arm of the first variant.
 
     Parameters
@@ -301,11 +309,13 @@ def readings_of(table: pd.DataFrame, ruler: dict[str, tuple[float, float]]) -> d
         From :func:`evidence.search.run.search_lai`, of one recipe.
     ruler : dict
         From :func:`both_rulers`.
+    tests : int
+        As in :func:`evidence.ledger.stats.judge_steps`.
     """
     still = table[(table["variant"] == table["variant"].iloc[0]) & (table["arm"] == "MSE")].assign(variant=IDLE)
     copies = [still.assign(arm=f"λ = {lam:g}", lam=lam) for lam in V2_SMOOTHNESS if lam is not None]
     whole = pd.concat([table, still, *copies])
-    return {name: rank_variants(whole, ruler[name], readout=name) for name in READOUTS}
+    return {name: rank_variants(whole, ruler[name], readout=name, tests=tests) for name in READOUTS}
 
 
 def in_order(readings: dict[str, pd.DataFrame]) -> dict[str, list[str]]:

@@ -233,7 +233,7 @@ def _kept(store: CellStore | None, settings: dict[str, Any], data: Housing, rows
     """The cell's table as kept, or else made out of ``rows()`` and kept."""
     split = hashlib.sha256(data.val.x.numpy().tobytes()).hexdigest()[:16]
     # The store knows the sources of `lai` and of evidence.runs; recipe and variant are in the settings.
-    source = digest_of(Path(__file__).parent / name for name in ("run.py", "training.py"))
+    source = digest_of(Path(__file__).parent / name for name in ("run.py", "recipes.py", "training.py"))
     settings |= {"data": data.sha256, "split": split, "source": source}
 
     def make() -> dict[Any, Any]:

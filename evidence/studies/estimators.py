@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from evidence.relatives.tasks import TASKS, Task
+from evidence.relatives.tasks import TASKS, Task, data_of
 from evidence.runs.arms import check_seeds
 from evidence.runs.parallel import run_parallel
 from evidence.runs.store import CellStore, digest_of, kept_or_made
@@ -184,6 +184,7 @@ def estimators_study(
 def _one(task: Task, name: str, seed: int, trials: int, epochs: int, store: CellStore | None) -> dict[str, Any]:
     settings = {"study": "estimators", "task": task.name, "estimator": name, "seed": seed, "trials": trials}
     settings |= {"epochs": epochs, "sources": digest_of(SOURCES), "scikit-learn": version("scikit-learn")}
+    settings["data"] = data_of(task, (seed,))
     measured = kept_or_made(store, settings, lambda: _measured(task, name, seed, trials, epochs))
     return {"task": task.name, "seed": seed, "estimator": name, **measured}
 

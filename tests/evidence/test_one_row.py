@@ -100,6 +100,16 @@ def test_a_verdict_that_turns_is_told(tmp_path: Path, claim: Claim) -> None:
     assert "; held out, the verdict is “not shown” (the same number of runs" in one_row.told(claim, tmp_path)
 
 
+def test_a_verdict_that_turns_between_halves_of_the_seeds_is_told_with_that(tmp_path: Path, claim: Claim) -> None:
+    own = table(rising, falling)
+    late = own["seed"] >= 5
+    own.loc[late] = table(lambda lam: -rising(lam), falling)[late]
+    put(tmp_path, smoothness=own, smoothness_occupancy100=table(rising, falling))
+    assert one_row.halves(claim, tmp_path) == ("holds", "fails")
+    said = one_row.told(claim, tmp_path)
+    assert said.endswith("; chance may do it too, as half of the seeds gives “holds” and the others “fails”)"), said
+
+
 def test_too_few_seeds_have_no_say(tmp_path: Path, claim: Claim) -> None:
     few = table(lambda lam: -rising(lam), falling)
     put(tmp_path, smoothness=table(rising, falling), smoothness_occupancy100=few[few["seed"] < 4])

@@ -22,7 +22,7 @@ from evidence.relatives import METHODS, TASKS, relatives_study
 from evidence.relatives import methods as m
 from evidence.relatives import training as s
 from evidence.relatives.choices import choices, error_at, fronts
-from evidence.relatives.compare import MEASURES, PAIRS, closest, differences, in_pairs, relative, saved, tally
+from evidence.relatives.compare import MEASURES, MSE, PAIRS, closest, differences, in_pairs, relative, saved, tally
 from evidence.relatives.networks import CentredNetworks, LipschitzNetworks, Networks
 from evidence.relatives.tasks import FEW_ROWS, _teacher, closed_loop
 from evidence.runs.store import CellStore
@@ -461,3 +461,19 @@ def _surrogate(load: Any, source: str, **options: Any) -> Any:
 def test_bad_input_is_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="none|trials"):
         relatives_study(**given)
+
+
+def test_seeds_that_split_the_same_rows_have_wider_intervals() -> None:
+    """Nadeau and Bengio's variance of the mean, for the tasks whose rows are all drawn; what the ledger says in words."""
+    table = saved(Path(__file__).parents[2] / "book" / "results")
+    plain, wide = (
+        differences(table, "rmse", ("Lai", "standardised"), MSE, comparisons=10, same_rows=s) for s in (False, True)
+    )
+    ratio = (wide["high"] - wide["mean"]) / (plain["high"] - plain["mean"])
+    for task, train, test in (("diabetes", 242, 100), ("digits", 897, 500), ("housing", 28_109, 2000)):
+        drawn = TASKS[task].draw(0) if task != "housing" else None
+        assert drawn is None or (len(drawn.train[0]), len(drawn.test[0])) == (train, test)
+        assert ratio.pop(task) == pytest.approx(((1 / 10 + test / train) / (1 / 10)) ** 0.5)
+    assert (ratio == 1).all()
+    assert plain.loc[["diabetes", "digits"], "word"].tolist() == ["better", "better"]
+    assert wide.loc[["diabetes", "digits"], "word"].tolist() == ["better", "not shown"]

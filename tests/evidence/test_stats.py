@@ -91,3 +91,12 @@ def test_judging() -> None:
     assert judge_steps([up, unclear, down], 1) == "fails"
     with pytest.raises(ValueError, match="sign = 0"):
         judge_steps([up], 0)
+
+
+def test_steps_of_several_quantities_have_wider_intervals() -> None:
+    """Nine values of one sign and one of the other: shown alone, and not as one of forty."""
+    step = [0.3, 0.4, 0.2, 0.5, 0.1, 0.3, 0.6, 0.2, 0.4, -0.2]
+    assert judge_steps([step], 1) == "holds" == judge_steps([step], 1, tests=4)
+    mean, error = np.mean(step), np.std(step, ddof=1) / 10**0.5
+    tests = [n for n in (4, 40, 400, 4000) if mean - error * stats.t.ppf(1 - 0.025 / n, 9) > 0]
+    assert [n for n in (4, 40, 400, 4000) if judge_steps([step], 1, tests=n) == "holds"] == tests != [4, 40, 400, 4000]
