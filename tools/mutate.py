@@ -174,7 +174,7 @@ def tests_of(module: str) -> list[str]:
     own = [TESTS / f"test_{module}.py", ROOT / "lai" / f"{module}.py"]
     side_by_side = [TESTS / "test_sweep.py", TESTS / "test_program.py"]
     if module in ("program", "sweep"):
-        return [str(path) for path in dict.fromkeys([*own, *side_by_side])]
+        return [str(path) for path in dict.fromkeys([*own, *side_by_side, TESTS / "test_bad_inputs.py"])]
     others = sorted(set(TESTS.glob("test_*.py")) - {*own, *side_by_side, TESTS / "test_package.py"})
     return [str(path) for path in (*own, *others)]
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, hessian, jacrev, vmap
 
 from evidence import data
-from evidence.relatives import METHODS, TASKS, relatives_study
+from evidence.relatives import METHODS, TASKS, networks, relatives_study
 from evidence.relatives import methods as m
 from evidence.relatives import training as s
 from evidence.relatives.choices import choices, error_at, fronts
@@ -290,13 +290,29 @@ def test_every_method_runs_and_is_measured(task: str, methods: list[str], tmp_pa
 
 
 @pytest.mark.long
-def test_a_piece_of_the_committed_table_comes_out_again() -> None:
-    """In full length. Digits that the table drops move slopes by up to half a per cent; nothing else moved as much."""
-    again = choices(relatives_study(tasks=["diabetes"], methods=["MSE", "Lai"], seeds=[0]))
-    kept = saved(ROOT / "book" / "results").merge(again[["task", "method", "units", "seed"]])
+def test_a_piece_of_the_committed_table_comes_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In full length, to half a per cent for the digits that the table drops, and as far as rounding carries: another processor
+    rounds otherwise, and so do initial weights that are moved by a millionth."""
+    plain, found = networks._linear_layers, []
+    for twin in range(5):
+
+        def layers(sizes: Any, seed: int, twin: int = twin) -> Any:
+            generator = torch.Generator().manual_seed(twin)
+            drawn = plain(sizes, seed)
+            for layer in drawn if twin else ():
+                layer.weight.data *= 1 + 1e-6 * torch.randn(layer.weight.shape, generator=generator)
+            return drawn
+
+        monkeypatch.setattr(networks, "_linear_layers", layers)
+        found.append(choices(relatives_study(tasks=["diabetes"], methods=["MSE", "Lai"], seeds=[0])))
+    again = found[0]
+    kept = again[["task", "method", "units", "seed"]].merge(saved(ROOT / "book" / "results"))
     assert len(again) == len(kept) == 4
     for name in ("trial", "rmse", "least_noisy", "least_shifted", "slope", "slope_raw", "budget_slope", "at_60"):
-        np.testing.assert_allclose(again[name], kept[name], rtol=0.01, err_msg=name)
+        values = np.array([table[name] for table in found])
+        room = 0.005 * np.abs(values[0]) + 3 * np.ptp(values, axis=0)
+        assert (np.abs(kept[name] - values[0]) <= room).all(), (name, kept[name].tolist(), values.tolist())
+        assert np.median(room) < 0.05 * np.median(np.abs(values[0])), (name, room.tolist())
 
 
 def made(rmse_val: list[float], slope: list[float], method: str, seed: int = 0) -> pd.DataFrame:

@@ -205,9 +205,10 @@ def test_what_changes_an_error_or_a_layer_from_outside_is_seen() -> None:
         losses.append(
             sweep_of(networks(n=1)).fit(data, lams=[0.1], epochs=130, batch_size=16, seed=0, base=base)["loss"][0]
         )
-    hooked = networks(n=1)
-    hooked[0][1].register_forward_hook(lambda layer, inputs, output: 3 * output)  # type: ignore[index]
     settings = {"epochs": 130, "batch_size": 16, "seed": 0}
     assert losses[1] == pytest.approx(2 * losses[0], rel=1e-12)
     sweep_of(networks(n=1)).fit(data, lams=[0.1], **settings)
-    each_equals_fit(hooked, [0.1], data, **settings)
+    for factor in (3, 5):
+        hooked = networks(n=1)
+        hooked[0][1].register_forward_hook(lambda *call, factor=factor: factor * call[2])  # type: ignore[index]
+        each_equals_fit(hooked, [0.1], data, **settings)
