@@ -196,16 +196,17 @@ def test_without_a_compiler_it_warns_and_goes_on(tmp_path: Path) -> None:
     assert how.startswith("eager: torch.compile failed") and warned.count("goes on without it") == 1
 
 
-def test_what_changes_an_error_or_a_layer_from_outside_is_seen() -> None:
+def test_what_changes_an_error_or_a_layer_from_outside_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that looks at a number, and a hook: a program of an earlier sweep would know neither."""
+    monkeypatch.setattr(sweeps, "WORTH_TRACING", 2)
     data, by = wave(16), 1.0
     base = lambda input, target: by * (input - target).square()  # noqa: E731
     losses = []
     for by in (1.0, 2.0):  # noqa: B007
         losses.append(
-            sweep_of(networks(n=1)).fit(data, lams=[0.1], epochs=130, batch_size=16, seed=0, base=base)["loss"][0]
+            sweep_of(networks(n=1)).fit(data, lams=[0.1], epochs=2, batch_size=16, seed=0, base=base)["loss"][0]
         )
-    settings = {"epochs": 130, "batch_size": 16, "seed": 0}
+    settings = {"epochs": 2, "batch_size": 16, "seed": 0}
     assert losses[1] == pytest.approx(2 * losses[0], rel=1e-12)
     sweep_of(networks(n=1)).fit(data, lams=[0.1], **settings)
     for factor in (3, 5):
