@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,11 +120,14 @@ def _outputs(model: Callable[..., Tensor], x: Inputs) -> Tensor:
     if any(isinstance(t, Tensor) and t.shape[:1] == (0,) for t in every.values()):
         shapes = ", ".join(str(tuple(t.shape)) for t in every.values() if isinstance(t, Tensor))
         raise ValueError(f"x has shape {shapes}: at least one row is needed")
-    output = call(model, every)
-    check_kind(
-        "the model's output", output, Tensor, "a tensor; of several outputs, wrap the model in one that returns one"
-    )
-    return wide(output)
+    return wide(only_tensor(call(model, every)))
+
+
+def only_tensor(output: Any) -> Tensor:
+    """What a model returned, or ``TypeError`` where it is not one tensor."""
+    what = "a tensor; of several outputs, wrap the model in one that returns one"
+    check_kind("the model's output", output, Tensor, what)
+    return output
 
 
 @contextmanager

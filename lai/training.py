@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .factor import check_choice, check_flag, check_kind, check_positive, compute_dtype, wide
 from .gradient import Inputs, WithSlopes, arguments, assert_independent_samples, call, each_tensor, unchanged
 from .loss import Error, LaiLoss, check_weight, pointwise_error
-from .metrics import evaluating, kept_mode_on_error, rmse
+from .metrics import evaluating, kept_mode_on_error, only_tensor, rmse
 from .obstacles import CALMER, TOO_SHORT, explained
 from .schedule import LaiSchedule, check_count
 
@@ -347,10 +347,7 @@ def check_shapes(model: Callable[..., Tensor], train: Any, val: Any, n: int) -> 
         if found != expected:
             raise ValueError(f"{name}: x is (N, *{', '.join(found)}), in train (N, *{', '.join(expected)})")
         with evaluating(model) if name == "val" else nullcontext(), _dtypes_told(name, model, x):
-            output = call(model, arguments(x))
-        check_kind(
-            "the model's output", output, Tensor, "a tensor; of several outputs, wrap the model in one that returns one"
-        )
+            output = only_tensor(call(model, arguments(x)))
         if output.shape != y.shape:
             raise ValueError(
                 f"{name}: the model returns shape (N, *{tuple(output.shape[1:])}) and y is (N, *{tuple(y.shape[1:])}): they must be the "

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.table import parts
 from tools.files import replace_texts, table_texts
-from tools.reproduce import OWN, RESULTS, environment
+from tools.reproduce import environment, folder_for
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(f"part = {unknown[0]!r}: must be one of {', '.join(names)}")
     if not 0 <= options.seconds < float("inf"):
         parser.error(f"--seconds = {options.seconds}: must be finite and not negative")
-    folder = options.out or (OWN if options.parts else RESULTS)
+    folder = folder_for(options.out, own=bool(options.parts))
     torch.set_num_threads(1)
     torch.manual_seed(0)
     began, rows = time.monotonic(), []

@@ -15,7 +15,7 @@ from evidence.data import Housing, load_housing
 from evidence.runs.endings import endings_study
 from evidence.runs.placement import placement_study
 from tools.files import replace_texts, table_texts
-from tools.reproduce import OWN, RESULTS, environment
+from tools.reproduce import environment, folder_for
 from tools.values import option, seed_range
 
 STUDIES: dict[str, tuple[Callable[..., pd.DataFrame], str]] = {
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a folder; default: book/results, with --seeds _runs/results")
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    out = options.out or (OWN if any(word.startswith("--seeds") for word in given) else RESULTS)
+    out = folder_for(options.out, own=any(word.startswith("--seeds") for word in given))
     out.mkdir(parents=True, exist_ok=True)  # before the minutes, not after them
     about = {
         "command": " ".join(["python -m tools.placement", *given]),

@@ -423,13 +423,17 @@ def command(arguments: list[str]) -> str:
     return "make reproduce" + (f' ARGS="{" ".join(given)}"' if given else "")
 
 
+def folder_for(given: Path | None, *, own: bool) -> Path:
+    """Where tables go: as given, or with the book's; those of a reader's ``own`` settings leave the book's alone."""
+    return given or (OWN if own else RESULTS)
+
+
 def main(arguments: list[str]) -> None:
     options = parser().parse_args(arguments)
     options.command = command(arguments)
     usual = parser().parse_args([])
     own = {name for name in ("seeds", *OF_TABLES, *OF_RELATIVES) if getattr(options, name) != getattr(usual, name)}
-    if options.out is None:
-        options.out = OWN if own - {"source", "device"} else RESULTS
+    options.out = folder_for(options.out, own=bool(own - {"source", "device"}))
     try:
         options.tables = list(dict.fromkeys(options.tables)) or list(EXPERIMENTS)
         known = (*EXPERIMENTS, *STUDIES)

@@ -22,7 +22,7 @@ from evidence.runs.protocols import PROTOCOLS, Protocol
 from evidence.runs.store import CellStore
 from lai.models import MLP
 from tools.files import replace_texts, table_texts
-from tools.reproduce import CELLS, OWN, RESULTS, environment
+from tools.reproduce import CELLS, environment, folder_for
 from tools.values import seed_range
 
 CHANGE = 1e-6
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="a folder; default: book/results, with --seeds _runs/results")
     options = parser.parse_args(arguments)
     given = sys.argv[1:] if arguments is None else list(arguments)
-    out = options.out or (OWN if any(word.startswith("--seeds") for word in given) else RESULTS)
+    out = folder_for(options.out, own=any(word.startswith("--seeds") for word in given))
     out.mkdir(parents=True, exist_ok=True)  # before the minutes, not after them
     data = load_housing("kaggle")  # whose split is of no concern: each seed has its own
     store = CellStore(CELLS)

@@ -16,7 +16,7 @@ from benchmarks.clock import peak_mb, ratios, saved_mb
 from benchmarks.networks import LIPSCHITZ, Case, around
 from evidence.runs.experiments import PROTOCOLS
 from evidence.studies.products import KEPT, count_elements, count_products, products_by_widths
-from tools import benchmark, report
+from tools import benchmark, report, reproduce
 
 TINY = Case(width=8, batch=16, inputs=3)
 WIDTHS = (8, 64, 32, 1)
@@ -240,8 +240,8 @@ def test_one_tiny_run_of_every_part_but_the_compiler(tmp_path: Path, monkeypatch
 
 
 def test_some_parts_alone_leave_the_books_table_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "RESULTS", tmp_path / "book")
-    monkeypatch.setattr(benchmark, "OWN", tmp_path / "own")
+    monkeypatch.setattr(reproduce, "RESULTS", tmp_path / "book")
+    monkeypatch.setattr(reproduce, "OWN", tmp_path / "own")
     monkeypatch.setattr(benchmark, "parts", lambda seconds: {"products": lambda: table.products([TINY])})
     benchmark.main(["products"])
     assert [path.name for path in tmp_path.iterdir()] == ["own"]

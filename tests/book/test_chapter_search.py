@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 from chapter_run import ROOT, Run, small
+from scipy import stats
 
 from evidence.data import KAGGLE_SHA256
 from evidence.ledger.paper import V2_SMOOTHNESS
@@ -132,6 +133,21 @@ def test_search_lai_is_decided_by_fresh_seeds_in_each_evaluation() -> None:
     assert verdict("verdict-lai", again_readings=unsure)[0] == "search-lai: not shown"
     turned = {name: t.assign(**{"v2-loss-rises": "fails"}) for name, t in with_paper(0.0).items()}
     assert verdict("verdict-lai", again_readings=turned, readings=turned)[0] == "search-lai: fails"
+
+
+def test_cosine_passes_alone_and_fails_at_one_step_of_the_error_alone() -> None:
+    """What the page says of the reading that comes closest, with exact statistics and fresh seeds."""
+    run = kept_run()
+    again = run.names["again_lai"]
+    assert in_order(readings_of(again, run.names["ruler"])) == {"exact": ["cosine"], "running": []}
+    runs = again[again["variant"] == "cosine"].pivot(index="seed", columns="lam")
+    steps = {
+        (column, low): sign * (runs[column, low] - runs[column, high])
+        for column, sign in ((READOUTS["exact"][0], 1), (READOUTS["exact"][1], -1))
+        for high, low in ((0.1, 0.01), (0.01, 0.001))
+    }
+    lows = {key: step.mean() - stats.t.ppf(1 - 0.025 / 4, 9) * step.sem() for key, step in steps.items()}
+    assert [key for key, low in lows.items() if low <= 0] == [(READOUTS["exact"][0], 0.01)]
 
 
 def test_published_is_where_the_page_says() -> None:

@@ -174,7 +174,26 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bool
     return found
 
 
-def test_the_chapter_counts_the_verdicts_that_turn(turned: dict[str, dict[str, bool]]) -> None:
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[set[str], set[str]]:
+    """The claims that can be judged by seeds 0 to 4 and by seeds 5 to 9 of the book's tables, and those that come out differently."""
+    sides = [tmp_path_factory.mktemp("half") for _ in range(2)]
+    for name in TABLES:
+        own = pd.read_csv(ROOT / "book" / "results" / f"{name}.csv")
+        put(sides[0], **{name: own[own["seed"] < 5]})
+        put(sides[1], **{name: own[own["seed"] >= 5]})
+    judged, differ = set(), set()
+    for claim in load_ledger(LEDGER):
+        words = [[QUERIES[query.name](Results(side)).verdict for query in claim.queries] for side in sides]
+        if claim.queries and claim.seeds is not None and "not tested" not in sum(words, []):
+            judged.add(claim.id)
+            differ |= {claim.id} if combine(words[0]) != combine(words[1]) else set()
+    return judged, differ
+
+
+def test_the_chapter_counts_the_verdicts_that_turn(
+    turned: dict[str, dict[str, bool]], halves: tuple[set[str], set[str]]
+) -> None:
     left, held = ({claim for claim, turns in turned[ending].items() if turns} for ending in (LEFT_OUT, HELD_OUT))
     notebook = nbformat.read(ROOT / "notebooks" / "75_robustness.ipynb", as_version=4)
     (cell,) = (cell for cell in notebook.cells if cell.id == "row-effects-glue")
@@ -183,6 +202,9 @@ def test_the_chapter_counts_the_verdicts_that_turn(turned: dict[str, dict[str, b
     }
     counts = [glued[f"row-turned{end}"] for end in ("-left", "-held", "")]
     assert counts == [str(len(claims)) for claims in (left, held, left | held)]
+    judged, differ = halves
+    assert [glued[f"row-{name}"] for name in ("judged", "halves")] == [str(len(judged)), str(len(differ))]
+    assert glued["row-chance"] == str(len(differ & (left | held))) and len(held) <= len(differ)
     assert left ^ held and "`row-turned-left`" in notebook.cells[0].source  # the box has those of the same seeds
     ledger = {claim.id: claim.row for claim in load_ledger(LEDGER)}
     for words, claims in (("left out, the", left), ("held out, the", held)):

@@ -13,7 +13,7 @@ import pytest
 
 from evidence.data import load_housing
 from evidence.limits import LAM_ENDS
-from tools import build, chapter, notebook, placement, rounding, search, values
+from tools import build, chapter, notebook, placement, reproduce, rounding, search, values
 
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {path.stem: path for path in sorted((ROOT / "notebooks").glob("*.ipynb"))}
@@ -203,17 +203,16 @@ def test_a_measurement_of_other_seeds_leaves_the_books_tables_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = pd.DataFrame({"seed": [3]})
-    for tool in (placement, rounding):
-        monkeypatch.setattr(tool, "OWN", tmp_path / tool.__name__ / "own")
-        monkeypatch.setattr(tool, "RESULTS", tmp_path / tool.__name__ / "book")
     monkeypatch.setattr(placement, "STUDIES", {"placement": (lambda *_, **__: table, "")})
     monkeypatch.setattr(placement, "of_seed", lambda _: SimpleNamespace(provenance={}))
     monkeypatch.setattr(rounding, "rounding", lambda *_: table)
     monkeypatch.setattr(rounding, "load_housing", lambda *_, **__: SimpleNamespace(provenance={}))
     for tool in (placement, rounding):
         name = tool.__name__.rpartition(".")[2]
+        own = tmp_path / name / "own"
+        monkeypatch.setattr(reproduce, "OWN", own)
+        monkeypatch.setattr(reproduce, "RESULTS", tmp_path / name / "book")
         tool.main(["--seeds", "3-5"])
-        own = tmp_path / tool.__name__ / "own"
         assert json.loads((own / f"{name}.json").read_text())["command"] == f"python -m tools.{name} --seeds 3-5"
         assert not (own.parent / "book").exists()
         tool.main([])
